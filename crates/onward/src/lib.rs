@@ -1,6 +1,32 @@
 //! Neural networks trained with forward passes only.
+pub mod augment;
+pub mod batch;
 pub mod dataset;
+pub mod engine;
 pub mod error;
+pub mod events;
+pub mod goodness;
+pub mod layer;
+pub mod negatives;
+pub mod network;
+pub mod normalize;
+pub mod objective;
+pub mod optimizer;
+pub mod pass;
+pub mod peer;
+pub mod random;
+pub mod readout;
+pub mod settings;
+pub mod tensor;
+pub mod train;
 
 pub use dataset::{Dataset, Shape, Values};
-pub use error::Error;
+pub use error::{Error, Result};
+pub use events::{Event, Flow, Observer};
+pub use goodness::Goodness;
+pub use layer::Layer;
+pub use negatives::Negatives;
+pub use network::Network;
+pub use readout::{Evaluation, Predictions, Readout};
+pub use settings::Recipe;
+pub use train::Trainer;

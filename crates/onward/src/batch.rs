@@ -1,0 +1,164 @@
+//! Batches: samples as the first layer reads them, with room for a label.
+
+use crate::engine::vectorised;
+use crate::network::Network;
+use crate::pass::{Codes, Inputs};
+use crate::random::Random;
+use crate::settings::{LabelPlace, Normalization};
+use crate::{Dataset, Shape};
+use rand::RngExt;
+
+/// `N` samples, laid out as the first layer's inputs `(N, I)` with zeros where the label goes.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    width: usize,
+    /// `(N, I)`.
+    pub values: Vec<f32>,
+    /// `Σ x²` of each sample, without label `(N)`.
+    squares: Vec<f32>,
+    /// The true labels `(N)`; empty where the data has none.
+    pub labels: Vec<u32>,
+}
+
+impl Batch {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.squares.len()
+    }
+
+    /// True before the first [`Batch::load`].
+    pub fn is_empty(&self) -> bool {
+        self.squares.is_empty()
+    }
+
+    /// Reads the samples `which` of `data`, each shifted at random by up to `shift` pixels where a stream is given.
+    pub fn load(
+        &mut self,
+        network: &Network,
+        data: &Dataset,
+        which: impl ExactSizeIterator<Item = usize>,
+        shift: Option<(usize, &mut Random)>,
+    ) {
+        let (shape, classes, width) = (data.shape(), network.classes(), network.inputs());
+        assert_eq!(shape, network.shape(), "the data must have the shape that the network was made for");
+        let (n, mut shift) = (which.len(), shift);
+        self.width = width;
+        self.values.resize(n * width, 0.0);
+        self.labels.clear();
+        let mut scratch = vec![0.0; if shift.is_some() { shape.len() } else { 0 }];
+        for (sample, row) in which.zip(self.values.chunks_exact_mut(width)) {
+            let pixels = match network.label_place() {
+                LabelPlace::Replace => &mut *row,
+                LabelPlace::Prepend => &mut row[classes..],
+            };
+            match &mut shift {
+                Some((most, random)) => {
+                    data.read(sample, &mut scratch);
+                    let most = *most as i32;
+                    let (dx, dy) = (random.random_range(-most..=most), random.random_range(-most..=most));
+                    crate::augment::shift(shape, &scratch, dx, dy, pixels);
+                }
+                None => data.read(sample, pixels),
+            }
+            row[..classes].fill(0.0);
+            self.labels.extend(data.labels().get(sample));
+        }
+        self.squares.resize(n, 0.0);
+        vectorised(|| {
+            for (squares, row) in self.squares.iter_mut().zip(self.values.chunks_exact(width)) {
+                *squares = row.iter().map(|x| x * x).sum();
+            }
+        });
+    }
+}
+
+/// What a label's inputs are set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// One of the classes: its input is the label strength, the others 0.
+    Class(u32),
+    /// No class preferred: all inputs are the label strength / `K`.
+    Neutral,
+}
+
+/// Rows of a batch with labels put in: the first layer's input.
+#[derive(Clone, Debug, Default)]
+pub struct Labelled {
+    source: Vec<u32>,
+    codes: Vec<f32>,
+    scale: Vec<f32>,
+    /// The rows in full `(R, I)`, where the input normalisation is not just a scale.
+    full: Vec<f32>,
+}
+
+impl Labelled {
+    /// Row `r` is sample `rows[r].0` of the batch with the label `rows[r].1`.
+    pub fn fill(&mut self, network: &Network, batch: &Batch, rows: impl Iterator<Item = (usize, Label)>) {
+        let (classes, strength) = (network.classes(), network.label_strength());
+        self.source.clear();
+        self.codes.clear();
+        self.scale.clear();
+        self.full.clear();
+        for (sample, label) in rows {
+            self.source.push(sample as u32);
+            let at = self.codes.len();
+            let squares = match label {
+                Label::Class(class) => {
+                    self.codes.resize(at + classes, 0.0);
+                    self.codes[at + class as usize] = strength;
+                    strength * strength
+                }
+                Label::Neutral => {
+                    let each = strength / classes as f32;
+                    self.codes.resize(at + classes, each);
+                    each * each * classes as f32
+                }
+            };
+            let normalization = network.input_normalization();
+            self.scale.push(normalization.scale(batch.squares[sample] + squares, batch.width));
+        }
+        if network.input_normalization() == Normalization::Layer {
+            self.write_in_full(batch, classes);
+        }
+    }
+
+    /// Subtracting the mean cannot be put off until after the product: rows are written out.
+    fn write_in_full(&mut self, batch: &Batch, classes: usize) {
+        let width = batch.width;
+        for (r, &sample) in self.source.iter().enumerate() {
+            let at = self.full.len();
+            self.full.extend_from_slice(&batch.values[sample as usize * width..][..width]);
+            let row = &mut self.full[at..];
+            row[..classes].copy_from_slice(&self.codes[r * classes..][..classes]);
+            let mean = row.iter().sum::<f32>() / width as f32;
+            row.iter_mut().for_each(|x| *x -= mean);
+            let squares = row.iter().map(|x| x * x).sum::<f32>();
+            self.scale[r] = Normalization::Layer.scale(squares, width);
+        }
+    }
+
+    /// These rows of `batch`, with `base` as in [`Inputs::base`].
+    pub fn as_inputs<'a>(&'a self, batch: &'a Batch, base: Option<&'a [f32]>) -> Inputs<'a> {
+        if !self.full.is_empty() {
+            let scale = &self.scale;
+            return Inputs { values: &self.full, width: batch.width, source: None, codes: None, base: None, scale };
+        }
+        let classes = self.codes.len() / self.source.len().max(1);
+        Inputs {
+            values: &batch.values,
+            width: batch.width,
+            source: Some(&self.source),
+            codes: Some(Codes { values: &self.codes, classes }),
+            base,
+            scale: &self.scale,
+        }
+    }
+}
+
+/// The first layer's inputs for samples of `shape` with `classes` classes.
+pub(crate) fn input_width(shape: Shape, classes: usize, place: LabelPlace) -> usize {
+    match place {
+        LabelPlace::Replace => shape.len(),
+        LabelPlace::Prepend => shape.len() + classes,
+    }
+}

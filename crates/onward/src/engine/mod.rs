@@ -1,0 +1,20 @@
+//! Engines: where products are computed. Each makes layers of its own kind; all are tested equal to the reference.
+
+pub mod reference;
+
+use crate::layer::{Dense, Layer};
+use crate::settings::Precision;
+
+/// A fully connected layer of the engine that `precision` names.
+pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
+    match precision {
+        Precision::Reference => Box::new(reference::ReferenceDense::new(dense)),
+        Precision::F32 | Precision::Bf16 => Box::new(reference::ReferenceDense::new(dense)),
+    }
+}
+
+/// Runs a loop compiled for the widest vectors that this processor has. What it calls must be inlined into it.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}

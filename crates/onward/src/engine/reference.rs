@@ -1,0 +1,160 @@
+//! The reference: double precision, plain loops, no cleverness. It reads like the paper, and every test's oracle is it.
+
+use crate::error::Result;
+use crate::layer::{Activation, Dense, Layer};
+use crate::optimizer::Step;
+use crate::pass::{Activity, Directions, Inputs};
+use crate::tensor::{Tensor, Tensors, transposed};
+
+/// A fully connected layer in double precision.
+#[derive(Clone, Debug)]
+pub struct ReferenceDense {
+    inputs: usize,
+    outputs: usize,
+    activation: Activation,
+    has_bias: bool,
+    /// `W: (I, O)` with its optimiser's state.
+    weight: Learned,
+    /// `b: (O)`.
+    bias: Learned,
+}
+
+/// Numbers that learn, with the optimiser's two averages.
+#[derive(Clone, Debug)]
+struct Learned {
+    value: Vec<f64>,
+    smoothed: Vec<f64>,
+    squared: Vec<f64>,
+}
+
+impl Learned {
+    fn new(value: Vec<f64>) -> Self {
+        let zeros = vec![0.0; value.len()];
+        Learned { value, smoothed: zeros.clone(), squared: zeros }
+    }
+
+    fn step(&mut self, gradient: &[f64], step: &Step) {
+        for (i, &g) in gradient.iter().enumerate() {
+            match *step {
+                Step::Smoothed { momentum, share, rate, cost } => {
+                    self.smoothed[i] = f64::from(momentum) * self.smoothed[i] + f64::from(share) * g;
+                    self.value[i] += f64::from(rate) * (self.smoothed[i] - f64::from(cost) * self.value[i]);
+                }
+                Step::Adam { momentum, share, second, per_row, m_scale, s_scale, rate, cost } => {
+                    let mean = f64::from(per_row) * g;
+                    self.smoothed[i] = f64::from(momentum) * self.smoothed[i] + f64::from(share) * g;
+                    self.squared[i] = f64::from(second) * self.squared[i] + (1.0 - f64::from(second)) * mean * mean;
+                    let along =
+                        self.smoothed[i] * f64::from(m_scale) / ((self.squared[i] * f64::from(s_scale)).sqrt() + 1e-8);
+                    self.value[i] += f64::from(rate) * (along - f64::from(cost) * self.value[i]);
+                }
+            }
+        }
+    }
+}
+
+impl ReferenceDense {
+    /// The layer with its initial weights.
+    pub fn new(dense: Dense) -> Self {
+        assert_eq!(dense.weights.len(), dense.inputs * dense.outputs);
+        ReferenceDense {
+            inputs: dense.inputs,
+            outputs: dense.outputs,
+            activation: dense.activation,
+            has_bias: dense.bias,
+            weight: Learned::new(dense.weights.iter().map(|&w| f64::from(w)).collect()),
+            bias: Learned::new(vec![0.0; dense.outputs]),
+        }
+    }
+}
+
+impl Layer for ReferenceDense {
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
+        y.resize(x.rows(), self.outputs);
+        for (r, x) in x.dense().chunks_exact(self.inputs).enumerate() {
+            let mut pre = self.bias.value.clone();
+            for (x, w) in x.iter().zip(self.weight.value.chunks_exact(self.outputs)) {
+                for (pre, w) in pre.iter_mut().zip(w) {
+                    *pre += f64::from(*x) * w;
+                }
+            }
+            if self.activation == Activation::Relu {
+                pre.iter_mut().for_each(|pre| *pre = pre.max(0.0));
+            }
+            y.squares[r] = pre.iter().map(|y| y * y).sum::<f64>() as f32;
+            y.row_mut(r).iter_mut().zip(pre).for_each(|(y, pre)| *y = pre as f32);
+        }
+    }
+
+    fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
+        let mut weight = vec![0.0; self.weight.value.len()];
+        let mut bias = vec![0.0; self.outputs];
+        let rows = x.dense().into_iter().map(f64::from).collect::<Vec<_>>();
+        let all = d.dense(x.rows(), self.outputs);
+        for (x, d) in rows.chunks_exact(self.inputs).zip(all.chunks_exact(self.outputs)) {
+            for (x, gradient) in x.iter().zip(weight.chunks_exact_mut(self.outputs)) {
+                for (gradient, d) in gradient.iter_mut().zip(d) {
+                    *gradient += x * f64::from(*d);
+                }
+            }
+            for (gradient, d) in bias.iter_mut().zip(d) {
+                *gradient += f64::from(*d);
+            }
+        }
+        self.weight.step(&weight, step);
+        if self.has_bias {
+            self.bias.step(&bias, &step.without_cost());
+        }
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        let (i, o) = (self.inputs, self.outputs);
+        let matrix = |name: &str, values: &[f64]| Tensor::f64(name, &[o, i], transposed(values, i, o));
+        let vector = |name: &str, values: &[f64]| Tensor::f64(name, &[o], values.to_vec());
+        let mut tensors = vec![matrix("weight", &self.weight.value)];
+        if self.has_bias {
+            tensors.push(vector("bias", &self.bias.value));
+            tensors.push(vector("bias.smoothed", &self.bias.smoothed));
+            tensors.push(vector("bias.squared", &self.bias.squared));
+        }
+        tensors.push(matrix("weight.smoothed", &self.weight.smoothed));
+        tensors.push(matrix("weight.squared", &self.weight.squared));
+        tensors
+    }
+
+    fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
+        let (i, o) = (self.inputs, self.outputs);
+        let find = Tensors(tensors);
+        let matrix = |name: &str| Ok(transposed(find.f64(name, &[o, i])?, o, i));
+        let vector = |name: &str| Ok(find.f64(name, &[o])?.to_vec());
+        self.weight = Learned {
+            value: matrix("weight")?,
+            smoothed: matrix("weight.smoothed")?,
+            squared: matrix("weight.squared")?,
+        };
+        if self.has_bias {
+            self.bias = Learned {
+                value: vector("bias")?,
+                smoothed: vector("bias.smoothed")?,
+                squared: vector("bias.squared")?,
+            };
+        }
+        Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        self.weight.value.len() + if self.has_bias { self.outputs } else { 0 }
+    }
+
+    fn weight_rms(&self) -> f32 {
+        (self.weight.value.iter().map(|w| w * w).sum::<f64>() / self.weight.value.len() as f64).sqrt() as f32
+    }
+}

@@ -1,0 +1,212 @@
+//! A network: a stack of layers, each with its own measure of goodness, and a softmax head beside them.
+
+use crate::batch::{Batch, input_width};
+use crate::dataset::Shape;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::goodness::{Goodness, Measure};
+use crate::layer::{Activation, Dense, Layer};
+use crate::pass::{Activity, Inputs};
+use crate::peer::Peer;
+use crate::random::stream;
+use crate::readout::{Head, Readout};
+use crate::settings::{LabelPlace, LayerSettings, Normalization, Recipe};
+use rand_distr::{Distribution, StandardNormal};
+use std::sync::Arc;
+
+/// One hidden layer with everything that is local to it.
+#[derive(Debug)]
+pub struct Stage {
+    /// The product, its weights and the state of its optimiser.
+    pub layer: Box<dyn Layer>,
+    /// Its goodness, threshold and temperature.
+    pub measure: Measure,
+    /// Its running mean activities.
+    pub peer: Peer,
+    /// What it passes on.
+    pub normalization: Normalization,
+}
+
+/// A network for samples of one [`Shape`] and a number of classes.
+#[derive(Debug)]
+pub struct Network {
+    recipe: Recipe,
+    shape: Shape,
+    classes: Vec<String>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) head: Option<Head>,
+}
+
+impl Network {
+    /// A network with the recipe's initial weights, for samples of `shape` with these classes' names.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the recipe is out of range or does not fit the data.
+    pub fn new(recipe: Recipe, shape: Shape, classes: &[String]) -> Result<Self> {
+        let recipe = recipe.check()?;
+        let settings = &recipe.network;
+        if classes.len() < 2 {
+            let found = classes.len();
+            return Err(Error::Data(format!("found {found} classes; telling apart needs at least 2, with labels")));
+        }
+        if settings.label == LabelPlace::Replace && classes.len() >= shape.len() {
+            return Err(Error::setting(
+                "network.label",
+                format!(
+                    "\"replace\" puts the {} classes in place of the first inputs, but a sample has only {}: use \"prepend\"",
+                    classes.len(),
+                    shape.len()
+                ),
+            ));
+        }
+        if recipe.augment.shift * 2 > shape.height.min(shape.width) {
+            return Err(Error::setting(
+                "augment.shift",
+                format!("found {}, expected at most half of a {shape} sample's height and width", recipe.augment.shift),
+            ));
+        }
+        let mut stages = Vec::new();
+        let mut inputs = input_width(shape, classes.len(), settings.label);
+        for (l, layer) in settings.layers.iter().enumerate() {
+            let LayerSettings::Dense(outputs) = *layer;
+            let mut random = stream(recipe.seed.0, "weights", l as u64);
+            let gain = 1.0 / (inputs as f64).sqrt();
+            let weights = (0..inputs * outputs)
+                .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32)
+                .collect();
+            let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
+            stages.push(Stage {
+                layer: engine::dense(recipe.engine.precision, dense),
+                measure: Measure::new(&recipe.goodness, outputs),
+                peer: Peer::new(recipe.peer, outputs),
+                normalization: settings.normalization,
+            });
+            inputs = outputs;
+        }
+        let mut network = Network { shape, classes: classes.to_vec(), stages, head: None, recipe };
+        network.head = network.recipe.head.enabled.then(|| Head::new(&network));
+        Ok(network)
+    }
+
+    /// Puts a layer of the caller's own in place of layer `l` (from 0).
+    ///
+    /// # Errors
+    /// [`Error::Data`] where there is no such layer or the new one does not have its inputs and outputs.
+    pub fn set_layer(&mut self, l: usize, layer: Box<dyn Layer>) -> Result<()> {
+        let shape = |layer: &dyn Layer| (layer.inputs(), layer.outputs());
+        match self.stages.get_mut(l) {
+            Some(stage) if shape(&*stage.layer) == shape(&*layer) => stage.layer = layer,
+            Some(stage) => {
+                let (expected, found) = (shape(&*stage.layer), shape(&*layer));
+                return Err(Error::Data(format!(
+                    "layer {l} has {expected:?} inputs and outputs, the new one {found:?}"
+                )));
+            }
+            None => return Err(Error::Data(format!("there is no layer {l}: the network has {}", self.depth()))),
+        }
+        Ok(())
+    }
+
+    /// Gives every layer a goodness of the caller's own; threshold, sign and temperature stay the recipe's.
+    pub fn set_goodness(&mut self, goodness: Arc<dyn Goodness>) {
+        for stage in &mut self.stages {
+            stage.measure = Measure::custom(goodness.clone(), &self.recipe.goodness, stage.layer.outputs());
+        }
+    }
+
+    /// The recipe that the network was made by.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// What its samples look like.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// `K`.
+    pub fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// The classes' names.
+    pub fn class_names(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// `I` of the first layer, label included.
+    pub fn inputs(&self) -> usize {
+        self.stages[0].layer.inputs()
+    }
+
+    /// `L`: hidden layers.
+    pub fn depth(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// The hidden layers, from the bottom.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// The softmax head, if there is one.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// How many numbers are learned, the head's included.
+    pub fn parameters(&self) -> usize {
+        self.stages.iter().map(|stage| stage.layer.parameters()).sum::<usize>()
+            + self.head.as_ref().map_or(0, Head::parameters)
+    }
+
+    /// The first layer that readouts look at.
+    pub fn first_read(&self) -> usize {
+        self.recipe.readout.skip.min(self.depth() - 1)
+    }
+
+    /// The readouts that this network offers.
+    pub fn readouts(&self) -> Vec<Readout> {
+        if self.head.is_some() { vec![Readout::EveryLabel, Readout::OnePass] } else { vec![Readout::EveryLabel] }
+    }
+
+    pub(crate) fn label_place(&self) -> LabelPlace {
+        self.recipe.network.label
+    }
+
+    pub(crate) fn label_strength(&self) -> f32 {
+        self.recipe.network.label_strength
+    }
+
+    pub(crate) fn input_normalization(&self) -> Normalization {
+        self.recipe.network.input_normalization
+    }
+
+    /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
+    pub(crate) fn project<'a>(&self, batch: &Batch, base: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+        let projectable = self.input_normalization() != Normalization::Layer;
+        (projectable && self.stages[0].layer.project(&batch.values, base)).then_some(base)
+    }
+
+    /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then
+    /// to `read` as the next layer will read it. Two buffers serve any depth.
+    pub(crate) fn sweep(
+        &self,
+        x: &Inputs<'_>,
+        layers: usize,
+        buffers: &mut [Activity; 2],
+        mut measure: impl FnMut(usize, &Stage, &Activity),
+        mut read: impl FnMut(usize, &Activity),
+    ) {
+        let [below, y] = buffers;
+        for (l, stage) in self.stages[..layers].iter().enumerate() {
+            let below_inputs = below.as_inputs();
+            y.resize(x.rows(), stage.layer.outputs());
+            stage.layer.forward(if l == 0 { x } else { &below_inputs }, y);
+            measure(l, stage, y);
+            stage.normalization.apply(y);
+            read(l, y);
+            std::mem::swap(below, y);
+        }
+    }
+}

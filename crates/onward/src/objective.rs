@@ -1,0 +1,72 @@
+//! The local objective: what a layer gains by moving the logits of its positive and its negative sample.
+
+use crate::settings::ObjectiveSettings;
+
+/// What one pair of samples costs a layer, and what it would gain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// The loss of the pair, in nats.
+    pub loss: f32,
+    /// −∂loss/∂logit of the positive sample: `1 − p` for the logistic objective.
+    pub positive: f32,
+    /// −∂loss/∂logit of the negative sample: `−p` for the logistic objective.
+    pub negative: f32,
+}
+
+impl ObjectiveSettings {
+    /// The terms of a pair with these logits (see [`Measure::logit`](crate::goodness::Measure::logit)).
+    ///
+    /// - logistic: `−log σ(a) − log(1 − σ(b))`, each sample for itself against the threshold (paper, section 2);
+    /// - symmetric: `log(1 + e^{−(a − b)})`, the pair against each other, no threshold (SymBa, arXiv 2303.08418).
+    pub fn terms(&self, positive: f32, negative: f32) -> Terms {
+        match self {
+            ObjectiveSettings::Logistic => Terms {
+                loss: softplus(-positive) + softplus(negative),
+                positive: sigmoid(-positive),
+                negative: -sigmoid(negative),
+            },
+            ObjectiveSettings::Symmetric => {
+                let slope = sigmoid(negative - positive);
+                Terms { loss: softplus(negative - positive), positive: slope, negative: -slope }
+            }
+        }
+    }
+}
+
+/// `1/(1 + e^{−x})`, without overflow; where `x` is far below 0 it is exactly 0.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `log(1 + eˣ)`, without overflow.
+pub fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_the_derivative_of_the_loss() {
+        for objective in [ObjectiveSettings::Logistic, ObjectiveSettings::Symmetric] {
+            for (a, b) in [(0.3, -0.2), (-1.5, 2.0), (0.0, 0.0), (4.0, 3.0)] {
+                let h = 1e-2;
+                let loss = |a, b| objective.terms(a, b).loss;
+                let terms = objective.terms(a, b);
+                let numeric = -(loss(a + h, b) - loss(a - h, b)) / (2.0 * h);
+                assert!((terms.positive - numeric).abs() < 1e-4, "{objective:?} {a} {b}: {terms:?}, found {numeric}");
+                let numeric = -(loss(a, b + h) - loss(a, b - h)) / (2.0 * h);
+                assert!((terms.negative - numeric).abs() < 1e-4, "{objective:?} {a} {b}: {terms:?}, found {numeric}");
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_stay_finite() {
+        let terms = ObjectiveSettings::Logistic.terms(1e30, -1e30);
+        assert_eq!(terms, Terms { loss: 0.0, positive: 0.0, negative: 0.0 });
+        let terms = ObjectiveSettings::Logistic.terms(-200.0, 200.0);
+        assert_eq!(terms, Terms { loss: 400.0, positive: 1.0, negative: -1.0 });
+    }
+}

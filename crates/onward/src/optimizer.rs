@@ -1,0 +1,66 @@
+//! From gradients to steps. The state of the optimiser (smoothed gradients) lives beside each layer's weights.
+
+use crate::settings::{OptimizerKind, OptimizerSettings};
+
+/// One step of one layer: how its gradient `G`, summed over the batch's rows, moves its weights `W` uphill.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// `V ← momentum·V + share·G`, `W ← W + rate·(V − cost·W)` (released code).
+    Smoothed {
+        /// The part of `V` that is kept.
+        momentum: f32,
+        /// `(1 − momentum)/B`.
+        share: f32,
+        /// `s·ε`: schedule times learning rate.
+        rate: f32,
+        /// Weight cost; 0 for biases.
+        cost: f32,
+    },
+    /// `M ← momentum·M + share·G`, `S ← second·S + (1 − second)·(G/B)²`,
+    /// `W ← W + rate·(M·m_scale/(sqrt(S·s_scale) + 1e-8) − cost·W)`.
+    Adam {
+        /// The part of `M` that is kept.
+        momentum: f32,
+        /// `(1 − momentum)/B`.
+        share: f32,
+        /// The part of `S` that is kept.
+        second: f32,
+        /// `1/B`.
+        per_row: f32,
+        /// Corrects `M` for its start at 0: `1/(1 − momentumᵗ)`.
+        m_scale: f32,
+        /// Corrects `S` for its start at 0: `1/(1 − secondᵗ)`.
+        s_scale: f32,
+        /// Schedule times learning rate.
+        rate: f32,
+        /// Weight cost; 0 for biases.
+        cost: f32,
+    },
+}
+
+impl Step {
+    /// The step after `taken` earlier ones, for a batch of `batch` positive samples, at `gain` times the learning rate.
+    pub fn new(settings: &OptimizerSettings, gain: f32, batch: usize, taken: u64) -> Self {
+        let per_row = 1.0 / batch as f32;
+        let (momentum, rate, cost) = (settings.momentum, gain * settings.rate, settings.weight_cost);
+        let share = (1.0 - momentum) * per_row;
+        match settings.kind {
+            OptimizerKind::Smoothed => Step::Smoothed { momentum, share, rate, cost },
+            OptimizerKind::Adam => {
+                let t = (taken + 1) as f64;
+                let correction = |kept: f32| (1.0 / (1.0 - f64::from(kept).powf(t))) as f32;
+                let second = settings.second_momentum;
+                let (m_scale, s_scale) = (correction(momentum), correction(second));
+                Step::Adam { momentum, share, second, per_row, m_scale, s_scale, rate, cost }
+            }
+        }
+    }
+
+    /// The same step without weight cost: for biases.
+    pub fn without_cost(mut self) -> Self {
+        match &mut self {
+            Step::Smoothed { cost, .. } | Step::Adam { cost, .. } => *cost = 0.0,
+        }
+        self
+    }
+}

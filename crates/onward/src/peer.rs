@@ -1,0 +1,68 @@
+//! Peer normalisation: a unit that is quieter than its layer's average is pushed up, a louder one down.
+
+use crate::engine::vectorised;
+use crate::pass::Activity;
+use crate::settings::PeerSettings;
+
+/// The running means of one layer's activities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    settings: PeerSettings,
+    /// `m: (O)`.
+    pub means: Vec<f32>,
+}
+
+impl Peer {
+    /// For a layer of `width` units.
+    pub fn new(settings: PeerSettings, width: usize) -> Self {
+        Peer { settings, means: vec![settings.initial; width] }
+    }
+
+    /// `m ← momentum·m + (1 − momentum)·mean(y)` over the first `rows` rows of `y`, which are the positive ones, then
+    /// `shared = λ·(mean(m) − m)`: the same for every positive row, and not gated by the ReLU, so that it revives dead
+    /// units. Empty where `λ = 0`. Marks in `alive` the units that were on for some row.
+    pub fn step(&mut self, y: &Activity, rows: usize, shared: &mut Vec<f32>, alive: &mut [u8]) {
+        let width = y.width();
+        shared.clear();
+        shared.resize(width, 0.0);
+        let (momentum, share) = (self.settings.momentum, (1.0 - self.settings.momentum) / rows as f32);
+        vectorised(|| {
+            for row in y.values[..rows * width].chunks_exact(width) {
+                for (sum, y) in shared.iter_mut().zip(row) {
+                    *sum += y;
+                }
+            }
+            for ((mean, &sum), alive) in self.means.iter_mut().zip(shared.iter()).zip(alive) {
+                *mean = momentum * *mean + share * sum;
+                *alive |= u8::from(sum > 0.0);
+            }
+        });
+        let strength = self.settings.strength;
+        if strength == 0.0 {
+            shared.clear();
+            return;
+        }
+        let average = self.means.iter().sum::<f32>() / width as f32;
+        for (shared, mean) in shared.iter_mut().zip(&self.means) {
+            *shared = strength * (average - mean);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_units_are_pushed_up_and_loud_ones_down() {
+        let mut y = Activity::default();
+        y.resize(3, 2);
+        y.values.copy_from_slice(&[1.0, 0.0, 3.0, 0.0, 99.0, 99.0]);
+        let mut peer = Peer::new(PeerSettings { strength: 0.5, momentum: 0.75, initial: 2.0 }, 2);
+        let (mut shared, mut alive) = (Vec::new(), vec![0; 2]);
+        peer.step(&y, 2, &mut shared, &mut alive);
+        assert_eq!(peer.means, [2.0, 1.5]);
+        assert_eq!(shared, [-0.125, 0.125]);
+        assert_eq!(alive, [1, 0]);
+    }
+}

@@ -1,0 +1,168 @@
+//! Readouts: from activities to labels.
+
+mod every_label;
+mod one_pass;
+
+pub use one_pass::Head;
+
+use crate::batch::Batch;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use serde::{Deserialize, Serialize};
+
+/// Rows that go through the network together when it is read out: enough for fast products, and bounded memory.
+const ROWS: usize = 2_000;
+
+/// How labels are read out of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readout {
+    /// One pass per label; the label with the most goodness wins (paper, section 3.3; released code).
+    EveryLabel,
+    /// One pass with the neutral label; the softmax head decides (released code).
+    OnePass,
+}
+
+impl std::fmt::Display for Readout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Readout::EveryLabel => "every-label",
+            Readout::OnePass => "one-pass",
+        })
+    }
+}
+
+/// What a readout says of `N` samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    classes: usize,
+    /// The probability of each class for each sample `(N, K)`.
+    pub probabilities: Vec<f32>,
+}
+
+impl Predictions {
+    /// The probabilities of sample `n` `(K)`.
+    pub fn row(&self, n: usize) -> &[f32] {
+        &self.probabilities[n * self.classes..(n + 1) * self.classes]
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.probabilities.len() / self.classes
+    }
+
+    /// True where there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.probabilities.is_empty()
+    }
+
+    /// The likeliest class of sample `n`; of equals, the first.
+    pub fn label(&self, n: usize) -> u32 {
+        let row = self.row(n);
+        (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u32
+    }
+}
+
+/// How often a readout is wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Samples evaluated.
+    pub samples: usize,
+    /// Samples whose label was wrong.
+    pub errors: usize,
+    /// How many samples of class `i` (outer) were taken for class `j` (inner): `(K, K)`.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+impl Evaluation {
+    /// Wrong labels in per cent.
+    pub fn error(&self) -> f64 {
+        100.0 * self.errors as f64 / self.samples as f64
+    }
+}
+
+impl Network {
+    /// Reads out the labels of every sample.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the samples have another shape than the network's, or the readout needs a head that the
+    /// network does not have.
+    pub fn predict(&self, data: &Dataset, readout: Readout) -> Result<Predictions> {
+        if data.shape() != self.shape() {
+            let (found, expected) = (data.shape(), self.shape());
+            return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
+        }
+        if readout == Readout::OnePass && self.head().is_none() {
+            return Err(Error::Data(
+                "the one-pass readout needs a softmax head, which this network was trained without: \
+                 use every-label, or train with `head.enabled = true`"
+                    .into(),
+            ));
+        }
+        let classes = self.classes();
+        let mut probabilities = Vec::with_capacity(data.len() * classes);
+        let rows_each = if readout == Readout::EveryLabel { classes } else { 1 };
+        let chunk = (ROWS / rows_each).max(1);
+        let (mut batch, mut buffers) = (Batch::default(), Default::default());
+        for start in (0..data.len()).step_by(chunk) {
+            batch.load(self, data, start..data.len().min(start + chunk), None);
+            let mut scores = match readout {
+                Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
+                Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
+            };
+            scores.chunks_exact_mut(classes).for_each(softmax);
+            probabilities.extend_from_slice(&scores);
+        }
+        Ok(Predictions { classes, probabilities })
+    }
+
+    /// Reads out the labels of every sample, and compares them with the true ones.
+    ///
+    /// # Errors
+    /// As [`Network::predict`]; also where the data has no labels or other classes.
+    pub fn evaluate(&self, data: &Dataset, readout: Readout) -> Result<Evaluation> {
+        if data.labels().is_empty() {
+            return Err(Error::Data("the data has no labels to compare with".into()));
+        }
+        if data.classes().len() > self.classes() {
+            return Err(Error::Data(format!(
+                "the data has {} classes, the network tells {} apart",
+                data.classes().len(),
+                self.classes()
+            )));
+        }
+        let predictions = self.predict(data, readout)?;
+        let mut evaluation =
+            Evaluation { samples: data.len(), errors: 0, confusion: vec![vec![0; self.classes()]; self.classes()] };
+        for (n, &label) in data.labels().iter().enumerate() {
+            let found = predictions.label(n);
+            evaluation.confusion[label as usize][found as usize] += 1;
+            evaluation.errors += usize::from(found != label);
+        }
+        Ok(evaluation)
+    }
+}
+
+/// Scores `(K)` to probabilities that sum to 1.
+pub(crate) fn softmax(scores: &mut [f32]) {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut total = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - most).exp();
+        total += *score;
+    }
+    scores.iter_mut().for_each(|score| *score /= total);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_of_huge_scores() {
+        let mut scores = [1e4, 1e4, 0.0];
+        softmax(&mut scores);
+        assert_eq!(scores, [0.5, 0.5, 0.0]);
+    }
+}

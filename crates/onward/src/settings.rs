@@ -1,0 +1,506 @@
+//! Every setting of training, as plain structs with the released recipe as default. An experiment file is these
+//! structs in TOML; each field's document gives its meaning, and [`Recipe::check`] its range.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides how a network is built and trained, save the data.
+///
+/// The default is Hinton's released code: 784-3×1000, hard negatives, peer normalisation, a softmax head.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// How weights learn.
+    pub rule: Rule,
+    /// Decides every random draw; runs that differ in nothing else differ as much as luck makes them.
+    pub seed: Seed,
+    /// What computes.
+    pub engine: EngineSettings,
+    /// The layers and what lies between them.
+    pub network: NetworkSettings,
+    /// What layers raise and lower.
+    pub goodness: GoodnessSettings,
+    /// What layers gain by it.
+    pub objective: ObjectiveSettings,
+    /// Peer normalisation.
+    pub peer: PeerSettings,
+    /// Where negative data comes from.
+    pub negatives: NegativesSettings,
+    /// Random changes to the training inputs.
+    pub augment: AugmentSettings,
+    /// How gradients become steps.
+    pub optimizer: OptimizerSettings,
+    /// The softmax head, for the one-pass readout and for hard negatives.
+    pub head: HeadSettings,
+    /// How labels are read out of the goodness.
+    pub readout: ReadoutSettings,
+    /// Epochs, batches, order.
+    pub training: TrainingSettings,
+}
+
+/// How weights learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Each layer for itself, from a positive and a negative pass.
+    #[default]
+    ForwardForward,
+}
+
+/// The seed of all random streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seed(pub u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Seed(1)
+    }
+}
+
+/// What computes, and how precisely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSettings {
+    /// The arithmetic.
+    pub precision: Precision,
+}
+
+/// The arithmetic of products and weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    F32,
+    /// Products of bf16 numbers, sums and master weights in single precision.
+    Bf16,
+    /// Double precision in plain loops: slow, and the oracle of every test.
+    Reference,
+}
+
+/// The layers and what lies between them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// The hidden layers, from the bottom: each a width. At least one, each 1 to 65,536.
+    pub layers: Vec<LayerSettings>,
+    /// Where the label goes in.
+    pub label: LabelPlace,
+    /// What a label's input is set to, 0.01 to 100.
+    pub label_strength: f32,
+    /// What is done to the input, label included.
+    pub input_normalization: Normalization,
+    /// What is done to each layer's activity before the next layer reads it.
+    pub normalization: Normalization,
+    /// The share of each layer's activities that is silenced while training, 0 to below 1.
+    pub dropout: f32,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        NetworkSettings {
+            layers: vec![LayerSettings::Dense(1000); 3],
+            label: LabelPlace::Replace,
+            label_strength: 1.0,
+            input_normalization: Normalization::Rms,
+            normalization: Normalization::Rms,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// One hidden layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LayerSettings {
+    /// A fully connected layer of this many ReLU units.
+    Dense(usize),
+}
+
+impl LayerSettings {
+    /// `O`: how many units the layer has.
+    pub fn width(&self) -> usize {
+        match self {
+            LayerSettings::Dense(width) => *width,
+        }
+    }
+}
+
+/// Where the label goes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelPlace {
+    /// It replaces the first `K` inputs (MNIST's are black border).
+    #[default]
+    Replace,
+    /// It goes in front of the inputs, which are all kept.
+    Prepend,
+}
+
+/// What is passed on of a row of values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// Divided by its root mean square (released code).
+    #[default]
+    Rms,
+    /// Divided by its length.
+    Length,
+    /// Less its mean, divided by its standard deviation.
+    Layer,
+    /// As it is: layers above can then read the goodness below. For comparison.
+    None,
+}
+
+/// What layers raise and lower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GoodnessSettings {
+    /// The measure.
+    pub kind: GoodnessKind,
+    /// Whether positive data should have high goodness (true) or low goodness (false).
+    pub raise: bool,
+    /// The goodness at which positive and negative are equally likely.
+    pub threshold: Threshold,
+    /// What the distance from the threshold is divided by, 0.0001 to 10,000.
+    pub temperature: f32,
+}
+
+impl Default for GoodnessSettings {
+    fn default() -> Self {
+        GoodnessSettings { kind: GoodnessKind::SumOfSquares, raise: true, threshold: Threshold::Auto, temperature: 1.0 }
+    }
+}
+
+/// The measure of a layer's activity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GoodnessKind {
+    /// `Σ y²`.
+    #[default]
+    SumOfSquares,
+    /// `Σ y² / O`.
+    MeanOfSquares,
+    /// `Σ y`.
+    Sum,
+}
+
+/// `theta`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ThresholdText", into = "ThresholdText")]
+pub enum Threshold {
+    /// What suits the goodness: the width, for the sum of squares.
+    #[default]
+    Auto,
+    /// This number.
+    Value(f32),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ThresholdText {
+    Word(String),
+    Number(f32),
+}
+
+impl TryFrom<ThresholdText> for Threshold {
+    type Error = String;
+    fn try_from(text: ThresholdText) -> Result<Self, String> {
+        match text {
+            ThresholdText::Number(theta) => Ok(Threshold::Value(theta)),
+            ThresholdText::Word(word) if word == "auto" => Ok(Threshold::Auto),
+            ThresholdText::Word(word) => Err(format!("found \"{word}\", expected a number or \"auto\"")),
+        }
+    }
+}
+
+impl From<Threshold> for ThresholdText {
+    fn from(threshold: Threshold) -> Self {
+        match threshold {
+            Threshold::Auto => ThresholdText::Word("auto".into()),
+            Threshold::Value(theta) => ThresholdText::Number(theta),
+        }
+    }
+}
+
+/// What a layer gains by moving its goodness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ObjectiveSettings {
+    /// Log probability of being told apart by the threshold, each sample for itself.
+    #[default]
+    Logistic,
+    /// Log probability that the positive sample has the higher goodness of the pair (SymBa).
+    Symmetric,
+}
+
+/// Peer normalisation: each unit is drawn towards the mean activity of its layer, so that none stays silent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerSettings {
+    /// `λ`, 0 to 10; 0 turns it off.
+    pub strength: f32,
+    /// How slowly the running means follow, 0 to below 1.
+    pub momentum: f32,
+    /// What the running means start from, 0 to 100.
+    pub initial: f32,
+}
+
+impl Default for PeerSettings {
+    fn default() -> Self {
+        PeerSettings { strength: 0.03, momentum: 0.9, initial: 0.5 }
+    }
+}
+
+/// Where negative data comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NegativesSettings {
+    /// The same input with a wrong label, drawn as often as the softmax head believes in it (released code).
+    #[default]
+    Hard,
+    /// The same input with any wrong label, all equally likely.
+    Uniform,
+}
+
+/// Random changes to the training inputs, drawn anew at each visit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentSettings {
+    /// Images are shifted by up to this many pixels each way; 0 to half the image.
+    pub shift: usize,
+}
+
+/// How gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerSettings {
+    /// The method.
+    pub kind: OptimizerKind,
+    /// `ε`, above 0 to 10.
+    pub rate: f32,
+    /// How much of the smoothed gradient is kept at each step, 0 to below 1.
+    pub momentum: f32,
+    /// How much of the squared gradient is kept at each step, 0 to below 1 (Adam alone).
+    pub second_momentum: f32,
+    /// `c`: how strongly weights are drawn to 0, 0 to 10; biases are not.
+    pub weight_cost: f32,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        OptimizerSettings {
+            kind: OptimizerKind::Smoothed,
+            rate: 0.01,
+            momentum: 0.9,
+            second_momentum: 0.999,
+            weight_cost: 0.001,
+        }
+    }
+}
+
+/// The method that turns gradients into steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// `V ← momentum·V + (1 − momentum)·G`, `W ← W + rate·(V − weight_cost·W)` (released code).
+    #[default]
+    Smoothed,
+    /// Adam, with the weight cost decoupled.
+    Adam,
+}
+
+/// The softmax head: it reads the normalised activities of a pass with the neutral label. No gradient leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadSettings {
+    /// Whether there is one. Hard negatives and the one-pass readout need it.
+    pub enabled: bool,
+    /// Its learning rate, above 0 to 10.
+    pub rate: f32,
+    /// As in `optimizer`.
+    pub momentum: f32,
+    /// As in `optimizer`.
+    pub weight_cost: f32,
+    /// What happens to the activities that it learns from between its prediction and its step.
+    pub memory: HeadMemory,
+}
+
+impl Default for HeadSettings {
+    fn default() -> Self {
+        HeadSettings { enabled: true, rate: 0.1, momentum: 0.9, weight_cost: 0.003, memory: HeadMemory::Keep }
+    }
+}
+
+/// What happens to the activities that the head learns from between its prediction and its step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadMemory {
+    /// They are kept: one batch of each layer. The fastest.
+    #[default]
+    Keep,
+    /// They are computed again beside the positive and negative ones, so that memory does not grow with depth.
+    Recompute,
+}
+
+/// How labels are read out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadoutSettings {
+    /// Layers at the bottom that neither readout looks at; the last layer always counts.
+    pub skip: usize,
+}
+
+impl Default for ReadoutSettings {
+    fn default() -> Self {
+        ReadoutSettings { skip: 1 }
+    }
+}
+
+/// Epochs, batches, order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// Visits to the whole training set, 1 to 1,000,000; with greedy order, for each layer.
+    pub epochs: u32,
+    /// `B`: samples in a step, 1 to 65,536. Samples that do not fill a last batch wait for the next epoch.
+    pub batch: usize,
+    /// Whether layers learn together or one after another.
+    pub order: Order,
+    /// How the learning rates fall.
+    pub schedule: Schedule,
+    /// A sample's step in a layer is left out where `1 − p` (or `p`, negative) is below this, 0 to 0.1. The default is
+    /// the rounding of a probability in single precision: what such rows add is lost in rounding anyway.
+    pub negligible: f32,
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        TrainingSettings {
+            epochs: 10,
+            batch: 100,
+            order: Order::Simultaneous,
+            schedule: Schedule::HalfThenLinear,
+            negligible: 6e-8,
+        }
+    }
+}
+
+/// Whether layers learn together or one after another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Every layer learns from every batch.
+    #[default]
+    Simultaneous,
+    /// Each layer learns for all epochs before the one above it starts.
+    Greedy,
+}
+
+/// How the learning rates fall. Every rate is multiplied by the same number, once an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Not at all for the first half of the epochs, then on a line to about 0 (released code).
+    #[default]
+    HalfThenLinear,
+    /// On half a cosine wave.
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+impl Schedule {
+    /// What the rates are multiplied by in epoch `epoch` (from 0) of `epochs`.
+    pub fn gain(self, epoch: u32, epochs: u32) -> f32 {
+        let (epoch, epochs) = (f64::from(epoch) + 1.0, f64::from(epochs));
+        (match self {
+            Schedule::HalfThenLinear if epoch <= epochs / 2.0 => 1.0,
+            Schedule::HalfThenLinear => (1.0 + 2.0 * (epochs - epoch)) / epochs,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (epoch - 0.5) / epochs).cos()),
+            Schedule::Constant => 1.0,
+        }) as f32
+    }
+}
+
+impl Recipe {
+    /// The recipe, if every value is in its range and they fit together.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first key that is out of range, or the two that do not fit.
+    pub fn check(self) -> Result<Self> {
+        fn range<T: PartialOrd + std::fmt::Display>(key: &str, value: T, low: T, high: T) -> Result<()> {
+            if value >= low && value <= high {
+                return Ok(());
+            }
+            Err(Error::setting(key, format!("found {value}, expected {low} to {high}")))
+        }
+        /// The greatest number below 1.
+        const BELOW_1: f32 = 1.0 - f32::EPSILON / 2.0;
+
+        if self.network.layers.is_empty() {
+            return Err(Error::setting("network.layers", "found no layers, expected at least one"));
+        }
+        for (l, layer) in self.network.layers.iter().enumerate() {
+            range(&format!("network.layers[{l}]"), layer.width(), 1, 65_536)?;
+        }
+        range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
+        range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
+        if let Threshold::Value(theta) = self.goodness.threshold {
+            range("goodness.threshold", theta, -1e9, 1e9)?;
+        }
+        range("goodness.temperature", self.goodness.temperature, 1e-4, 1e4)?;
+        range("peer.strength", self.peer.strength, 0.0, 10.0)?;
+        range("peer.momentum", self.peer.momentum, 0.0, BELOW_1)?;
+        range("peer.initial", self.peer.initial, 0.0, 100.0)?;
+        range("optimizer.rate", self.optimizer.rate, f32::MIN_POSITIVE, 10.0)?;
+        range("optimizer.momentum", self.optimizer.momentum, 0.0, BELOW_1)?;
+        range("optimizer.second_momentum", self.optimizer.second_momentum, 0.0, BELOW_1)?;
+        range("optimizer.weight_cost", self.optimizer.weight_cost, 0.0, 10.0)?;
+        range("head.rate", self.head.rate, f32::MIN_POSITIVE, 10.0)?;
+        range("head.momentum", self.head.momentum, 0.0, BELOW_1)?;
+        range("head.weight_cost", self.head.weight_cost, 0.0, 10.0)?;
+        range("training.epochs", self.training.epochs, 1, 1_000_000)?;
+        range("training.batch", self.training.batch, 1, 65_536)?;
+        range("training.negligible", self.training.negligible, 0.0, 0.1)?;
+        if self.negatives == NegativesSettings::Hard && !self.head.enabled {
+            return Err(Error::setting(
+                "negatives.kind",
+                "\"hard\" draws wrong labels from the softmax head, but `head.enabled` is false: \
+                 enable the head, or use \"uniform\"",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_released_schedule() {
+        let gains: Vec<f32> = (0..10).map(|epoch| Schedule::HalfThenLinear.gain(epoch, 10)).collect();
+        assert_eq!(gains, [1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.7, 0.5, 0.3, 0.1]);
+        assert_eq!(Schedule::HalfThenLinear.gain(0, 1), 1.0);
+        assert_eq!(Schedule::Constant.gain(99, 100), 1.0);
+        assert!(Schedule::Cosine.gain(0, 100) > 0.99 && Schedule::Cosine.gain(99, 100) < 0.01);
+    }
+
+    #[test]
+    fn refuses_what_is_out_of_range_or_does_not_fit() {
+        let refused = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe::default();
+            change(&mut recipe);
+            recipe.check().unwrap_err().to_string()
+        };
+        assert_eq!(refused(|r| r.training.batch = 0), "setting `training.batch`: found 0, expected 1 to 65536");
+        assert!(refused(|r| r.optimizer.rate = f32::NAN).contains("optimizer.rate"));
+        assert!(refused(|r| r.network.dropout = 1.0).contains("network.dropout"));
+        assert!(refused(|r| r.network.layers.clear()).contains("at least one"));
+        assert!(refused(|r| r.network.layers[1] = LayerSettings::Dense(0)).contains("network.layers[1]"));
+        assert!(refused(|r| r.head.enabled = false).contains("head.enabled"));
+        assert!(Recipe::default().check().is_ok());
+    }
+}

@@ -1,0 +1,99 @@
+//! Named arrays of numbers, as checkpoints hold them.
+
+use crate::error::{Error, Result};
+
+/// A named array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Unique within its owner (`weight`).
+    pub name: String,
+    /// Its extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Its numbers, row-major.
+    pub numbers: Numbers,
+}
+
+/// The numbers of a [`Tensor`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Double precision: the reference engine's.
+    F64(Vec<f64>),
+    /// Bytes: flags and counts.
+    U8(Vec<u8>),
+}
+
+impl Tensor {
+    /// A single precision tensor.
+    pub fn f32(name: impl Into<String>, shape: &[usize], numbers: Vec<f32>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), numbers.len());
+        Tensor { name: name.into(), shape: shape.to_vec(), numbers: Numbers::F32(numbers) }
+    }
+
+    /// A double precision tensor.
+    pub fn f64(name: impl Into<String>, shape: &[usize], numbers: Vec<f64>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), numbers.len());
+        Tensor { name: name.into(), shape: shape.to_vec(), numbers: Numbers::F64(numbers) }
+    }
+
+    /// A tensor of bytes.
+    pub fn u8(name: impl Into<String>, shape: &[usize], numbers: Vec<u8>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), numbers.len());
+        Tensor { name: name.into(), shape: shape.to_vec(), numbers: Numbers::U8(numbers) }
+    }
+}
+
+/// Finds tensors by name, and refuses what does not fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensors<'a>(pub &'a [Tensor]);
+
+impl<'a> Tensors<'a> {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<&'a Numbers> {
+        let Some(tensor) = self.0.iter().find(|t| t.name == name) else {
+            return Err(Error::Data(format!("tensor `{name}` is missing; expected one of shape {shape:?}")));
+        };
+        if tensor.shape != shape {
+            return Err(Error::Data(format!("tensor `{name}` has shape {:?}, expected {shape:?}", tensor.shape)));
+        }
+        Ok(&tensor.numbers)
+    }
+
+    /// The single precision tensor of this name and shape.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it is missing, or has another shape or type; so for the other methods.
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<&'a [f32]> {
+        match self.get(name, shape)? {
+            Numbers::F32(numbers) => Ok(numbers),
+            _ => Err(Error::Data(format!(
+                "tensor `{name}` is not of single precision: was it trained by another engine?"
+            ))),
+        }
+    }
+
+    /// The double precision tensor of this name and shape.
+    pub fn f64(&self, name: &str, shape: &[usize]) -> Result<&'a [f64]> {
+        match self.get(name, shape)? {
+            Numbers::F64(numbers) => Ok(numbers),
+            _ => Err(Error::Data(format!(
+                "tensor `{name}` is not of double precision: was it trained by another engine?"
+            ))),
+        }
+    }
+
+    /// The tensor of bytes of this name and shape.
+    pub fn u8(&self, name: &str, shape: &[usize]) -> Result<&'a [u8]> {
+        match self.get(name, shape)? {
+            Numbers::U8(numbers) => Ok(numbers),
+            _ => Err(Error::Data(format!("tensor `{name}` does not hold bytes"))),
+        }
+    }
+}
+
+/// `(rows, columns)` → `(columns, rows)`, row-major both: weights are `(I, O)` here and `(O, I)` in files, as PyTorch
+/// has them.
+pub fn transposed<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    assert_eq!(values.len(), rows * columns);
+    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
+}

@@ -1,0 +1,5 @@
+//! Training: batches in, better layers out.
+
+mod trainer;
+
+pub use trainer::Trainer;

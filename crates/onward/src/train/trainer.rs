@@ -1,0 +1,471 @@
+//! Simultaneous and greedy training.
+//!
+//! A step is two sweeps. The first carries the neutral rows up to the softmax head, which says what wrong labels are
+//! plausible. The second carries positive and negative rows together; each layer answers, learns from its own answer, and
+//! passes it on. Nothing is kept once the next layer has answered, so the memory for activities is two buffers whatever
+//! the depth. (The head learns from every layer at once: it keeps one batch of each layer it reads, or, with
+//! `head.memory = "recompute"`, has its rows travel along in the second sweep.)
+
+use crate::batch::{Batch, Label, Labelled};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::events::{EpochReport, Event, Flow, LayerReport, Observer, StepReport};
+use crate::negatives::{self, Negatives};
+use crate::network::Network;
+use crate::optimizer::Step;
+use crate::pass::{Activity, Directions, Inputs};
+use crate::random::stream;
+use crate::readout::softmax;
+use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// A network in training.
+#[derive(Debug)]
+pub struct Trainer {
+    network: Network,
+    negatives: Box<dyn Negatives>,
+    position: Position,
+    totals: Totals,
+    order: Vec<u32>,
+    work: Workspace,
+}
+
+/// Where training stands: with the seed, all that random draws depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Epochs done; with greedy order, counted over all layers.
+    pub epoch: u32,
+    /// Steps of the current epoch done.
+    pub step_of_epoch: u64,
+    /// Steps done in all.
+    pub step: u64,
+}
+
+/// Sums over the steps of the current epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    samples: u64,
+    head_loss: f64,
+    layers: Vec<LayerTotals>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct LayerTotals {
+    loss: f64,
+    positive: f64,
+    negative: f64,
+    wrong: u64,
+    active: u64,
+    /// 1 for each unit that was on for some positive sample.
+    alive: Vec<u8>,
+}
+
+/// Memory that a step uses and the next one uses again.
+#[derive(Debug, Default)]
+struct Workspace {
+    batch: Batch,
+    neutral: Labelled,
+    pairs: Labelled,
+    base: Vec<f32>,
+    buffers: [Activity; 2],
+    /// The neutral pass's activities that the head learns from, where they are kept.
+    kept: Vec<Activity>,
+    answer: Activity,
+    logits: Vec<f32>,
+    head_direction: Directions,
+    direction: Directions,
+}
+
+impl Trainer {
+    /// A new network for data like `data`, before its first step.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] and [`Error::Data`] where the recipe is out of range, or recipe and data do not fit.
+    pub fn new(recipe: Recipe, data: &Dataset) -> Result<Self> {
+        Self::with_network(Network::new(recipe, data.shape(), data.classes())?)
+    }
+
+    /// Trains a network that is there already: with layers or goodness of the caller's own, say.
+    ///
+    /// # Errors
+    /// None today; a network that cannot be trained would be refused here.
+    pub fn with_network(network: Network) -> Result<Self> {
+        let negatives = negatives::from_settings(network.recipe().negatives);
+        let (position, totals) = Default::default();
+        let mut trainer = Trainer { network, negatives, position, totals, order: Vec::new(), work: Default::default() };
+        trainer.totals = trainer.no_totals();
+        Ok(trainer)
+    }
+
+    /// Draws negative data from a source of the caller's own.
+    pub fn set_negatives(&mut self, negatives: Box<dyn Negatives>) {
+        self.negatives = negatives;
+    }
+
+    /// The network as it is now.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The network, trained as far as it is.
+    pub fn into_network(self) -> Network {
+        self.network
+    }
+
+    /// The recipe that it is trained by.
+    pub fn recipe(&self) -> &Recipe {
+        self.network.recipe()
+    }
+
+    /// Where training stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub(crate) fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    pub(crate) fn go_on_from(&mut self, position: Position, totals: Totals) -> Result<(), String> {
+        let expected = self.no_totals();
+        let fits = |a: &LayerTotals, b: &LayerTotals| a.alive.len() == b.alive.len();
+        let same_layers = totals.layers.len() == expected.layers.len();
+        if !same_layers || !totals.layers.iter().zip(&expected.layers).all(|(a, b)| fits(a, b)) {
+            return Err("its sums over the current epoch belong to other layers".into());
+        }
+        if position.epoch > self.epochs() {
+            return Err(format!("it is at epoch {} of {}", position.epoch, self.epochs()));
+        }
+        self.position = position;
+        self.totals = totals;
+        self.order.clear();
+        Ok(())
+    }
+
+    /// Epochs in all; with greedy order, over all layers.
+    pub fn epochs(&self) -> u32 {
+        let training = &self.recipe().training;
+        match training.order {
+            Order::Simultaneous => training.epochs,
+            Order::Greedy => training.epochs.saturating_mul(self.network.depth() as u32),
+        }
+    }
+
+    /// True once every epoch is done.
+    pub fn is_done(&self) -> bool {
+        self.position.epoch >= self.epochs()
+    }
+
+    /// Steps in an epoch over `samples` samples.
+    pub fn steps_per_epoch(&self, samples: usize) -> u64 {
+        (samples / self.recipe().training.batch) as u64
+    }
+
+    /// The layers that learn at present.
+    pub fn learning(&self) -> Range<usize> {
+        match self.recipe().training.order {
+            Order::Simultaneous => 0..self.network.depth(),
+            Order::Greedy => {
+                let l = (self.position.epoch / self.recipe().training.epochs) as usize;
+                let l = l.min(self.network.depth() - 1);
+                l..l + 1
+            }
+        }
+    }
+
+    /// What the learning rates are multiplied by at present.
+    pub fn gain(&self) -> f32 {
+        let training = &self.recipe().training;
+        training.schedule.gain(self.position.epoch % training.epochs, training.epochs)
+    }
+
+    /// Bytes of activities and batches that steps have needed so far, all layers together.
+    pub fn activity_bytes(&self) -> usize {
+        let work = &self.work;
+        let activities =
+            work.buffers.iter().chain(&work.kept).chain([&work.answer]).map(Activity::bytes).sum::<usize>();
+        let floats =
+            [&work.base, &work.logits, &work.batch.values, &work.direction.values, &work.head_direction.values];
+        activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
+    }
+
+    /// Trains until every epoch is done or the observer says stop.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
+        let mut flow = Flow::Continue;
+        while flow == Flow::Continue && !self.is_done() {
+            flow = if self.position.step_of_epoch < self.check(data)? {
+                let step = self.step(data)?;
+                observer.observe(Event::Step(&step), self)
+            } else {
+                let epoch = self.end_epoch();
+                observer.observe(Event::Epoch(&epoch), self)
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes one step, on the next batch of the current epoch.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the data does not fit the network or fills no batch; [`Error::NotFinite`] where a layer's
+    /// activity overflows.
+    fn step(&mut self, data: &Dataset) -> Result<StepReport> {
+        let steps_per_epoch = self.check(data)?;
+        let (recipe, position) = (self.recipe().clone(), self.position);
+        let (batch, seed) = (recipe.training.batch, recipe.seed.0);
+        if self.order.len() != data.len() {
+            self.order = (0..data.len() as u32).collect();
+            self.order.shuffle(&mut stream(seed, "order", position.epoch.into()));
+        }
+        let at = position.step_of_epoch as usize * batch;
+        let mut shifts = stream(seed, "augmentation", position.step);
+        let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
+        let which = self.order[at..at + batch].iter().map(|&n| n as usize);
+        self.work.batch.load(&self.network, data, which, shift);
+
+        let prediction = self.neutral_sweep();
+        let mut random = stream(seed, "negatives", position.step);
+        let prediction = prediction.then_some(&self.work.logits[..]);
+        let classes = self.network.classes();
+        let wrong = self.negatives.draw(&self.work.batch, classes, prediction, &mut random);
+        let loss = self.learning_sweep(&wrong)?;
+
+        self.totals.samples += batch as u64;
+        self.position.step += 1;
+        self.position.step_of_epoch += 1;
+        Ok(StepReport {
+            step: self.position.step,
+            epoch: position.epoch,
+            step_of_epoch: position.step_of_epoch,
+            steps_per_epoch,
+            samples: batch,
+            loss,
+        })
+    }
+
+    /// Steps in an epoch over this data, if it can be learned from.
+    fn check(&self, data: &Dataset) -> Result<u64> {
+        let (shape, classes) = (self.network.shape(), self.network.classes());
+        if data.shape() != shape {
+            return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
+        }
+        if data.labels().is_empty() || data.classes().len() != classes {
+            let found = if data.labels().is_empty() { 0 } else { data.classes().len() };
+            return Err(Error::Data(format!("the data has labels of {found} classes, the network expects {classes}")));
+        }
+        match self.steps_per_epoch(data.len()) {
+            0 => Err(Error::Data(format!(
+                "{} training samples do not fill one batch of {}: lower `training.batch`",
+                data.len(),
+                self.recipe().training.batch
+            ))),
+            steps => Ok(steps),
+        }
+    }
+
+    /// Carries the neutral rows up, teaches the head, and leaves its class probabilities `(B, K)` in `work.logits`.
+    /// Returns false where there is no head, or no layer that it reads has started to learn.
+    fn neutral_sweep(&mut self) -> bool {
+        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        let work = &mut self.work;
+        work.head_direction.rows.clear();
+        work.neutral.fill(&self.network, &work.batch, (0..work.batch.len()).map(|n| (n, Label::Neutral)));
+        let base = self.network.project(&work.batch, &mut work.base);
+        let Some(head) = self.network.head() else { return false };
+        if layers <= self.network.first_read() {
+            return false;
+        }
+        let keep = self.network.recipe().head.memory == HeadMemory::Keep;
+        work.logits.clear();
+        work.logits.resize(work.batch.len() * self.network.classes(), 0.0);
+        let (kept, answer, logits) = (&mut work.kept, &mut work.answer, &mut work.logits);
+        kept.resize_with(if keep { layers } else { 0 }, Activity::default);
+        self.network.sweep(
+            &work.neutral.as_inputs(&work.batch, base),
+            layers,
+            &mut work.buffers,
+            |_, _, _| (),
+            |l, y| {
+                head.add(l, &y.as_inputs(), answer, logits);
+                if keep && head.reads(l) {
+                    kept[l].clone_from(y);
+                }
+            },
+        );
+
+        let classes = self.network.classes();
+        let d = &mut work.head_direction;
+        d.rows.extend(0..work.batch.len() as u32);
+        d.values.resize(work.logits.len(), 0.0);
+        let rows = work.logits.chunks_exact_mut(classes).zip(d.values.chunks_exact_mut(classes));
+        for ((p, d), &label) in rows.zip(&work.batch.labels) {
+            softmax(p);
+            d.iter_mut().zip(p.iter()).for_each(|(d, p)| *d = -p);
+            d[label as usize] += 1.0;
+            self.totals.head_loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
+        }
+        let step = head_step(self.network.recipe(), gain, work.batch.len(), steps);
+        let head = self.network.head.as_mut().expect("looked for above");
+        for (l, y) in work.kept.iter().enumerate() {
+            if head.reads(l) {
+                head.update(l, &y.as_inputs(), &work.head_direction, &step);
+            }
+        }
+        true
+    }
+
+    /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
+    /// per sample and learning layer.
+    fn learning_sweep(&mut self, wrong: &[u32]) -> Result<f64> {
+        let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+        let work = &mut self.work;
+        let batch = work.batch.len();
+        let head_travels =
+            self.network.recipe().head.memory == HeadMemory::Recompute && !work.head_direction.rows.is_empty();
+        let positive = work.batch.labels.iter().map(|&label| Label::Class(label)).enumerate();
+        let negative = wrong.iter().map(|&label| Label::Class(label)).enumerate();
+        let neutral = (0..if head_travels { batch } else { 0 }).map(|n| (n, Label::Neutral));
+        work.pairs.fill(&self.network, &work.batch, positive.chain(negative).chain(neutral));
+        let base = (!work.base.is_empty()).then_some(&work.base[..]);
+
+        let recipe = self.network.recipe().clone();
+        let step = Step::new(&recipe.optimizer, gain, batch, position.step);
+        let mut dropout = stream(recipe.seed.0, "dropout", position.step);
+        let mut loss = 0.0;
+        let [below, y] = &mut work.buffers;
+        for (l, stage) in self.network.stages[..learning.end].iter_mut().enumerate() {
+            let below_inputs = below.as_inputs();
+            let first = work.pairs.as_inputs(&work.batch, base);
+            let x = if l == 0 { &first } else { &below_inputs };
+            y.resize(x.rows(), stage.layer.outputs());
+            stage.layer.forward(x, y);
+            if let Some(found) = y.squares.iter().copied().find(|squares| !squares.is_finite()) {
+                return Err(Error::NotFinite { layer: l, step: position.step, found });
+            }
+            if learning.contains(&l) {
+                let totals = &mut self.totals.layers[l];
+                loss += find_directions(stage, &recipe, y, batch, totals, &mut work.direction);
+                stage.layer.update(x, &work.direction, &step);
+            }
+            stage.normalization.apply(y);
+            if head_travels && let Some(head) = &mut self.network.head {
+                let rows = 2 * batch..3 * batch;
+                let x = Inputs {
+                    values: &y.values[rows.start * y.width()..rows.end * y.width()],
+                    scale: &y.scale[rows],
+                    ..y.as_inputs()
+                };
+                head.update(l, &x, &work.head_direction, &head_step(&recipe, gain, batch, position.step));
+            }
+            drop_out(recipe.network.dropout, 2 * batch, y, &mut dropout);
+            std::mem::swap(below, y);
+        }
+        Ok(loss / (batch * learning.len()) as f64)
+    }
+
+    /// Closes the current epoch: what it was like, and on to the next.
+    fn end_epoch(&mut self) -> EpochReport {
+        let (learning, gain) = (self.learning(), self.gain());
+        let fresh = self.no_totals();
+        let totals = std::mem::replace(&mut self.totals, fresh);
+        let samples = totals.samples as f64;
+        let layers: Vec<LayerReport> = learning
+            .map(|l| {
+                let of = &totals.layers[l];
+                LayerReport {
+                    layer: l,
+                    loss: of.loss / samples,
+                    goodness_positive: of.positive / samples,
+                    goodness_negative: of.negative / samples,
+                    wrong_order: of.wrong as f64 / samples,
+                    active_rows: of.active as f64 / (2.0 * samples),
+                    dead_units: of.alive.iter().filter(|alive| **alive == 0).count(),
+                    weight_rms: self.network.stages()[l].layer.weight_rms(),
+                }
+            })
+            .collect();
+        self.position.epoch += 1;
+        self.position.step_of_epoch = 0;
+        self.order.clear();
+        EpochReport {
+            epoch: self.position.epoch,
+            step: self.position.step,
+            loss: layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
+            head_loss: self.network.head().map(|_| totals.head_loss / samples),
+            gain,
+            layers,
+        }
+    }
+
+    fn no_totals(&self) -> Totals {
+        let widths = self.network.stages().iter().map(|stage| stage.layer.outputs());
+        let layers = widths.map(|width| LayerTotals { alive: vec![0; width], ..Default::default() }).collect();
+        Totals { layers, ..Default::default() }
+    }
+}
+
+fn head_step(recipe: &Recipe, gain: f32, batch: usize, taken: u64) -> Step {
+    let head = &recipe.head;
+    let (rate, momentum, weight_cost) = (head.rate, head.momentum, head.weight_cost);
+    let kind = OptimizerKind::Smoothed;
+    Step::new(&OptimizerSettings { kind, rate, momentum, weight_cost, ..recipe.optimizer }, gain, batch, taken)
+}
+
+/// The directions of a layer's rows: `batch` positive ones, then as many negative ones. Returns the summed loss.
+fn find_directions(
+    stage: &mut crate::network::Stage,
+    recipe: &Recipe,
+    y: &Activity,
+    batch: usize,
+    totals: &mut LayerTotals,
+    d: &mut Directions,
+) -> f64 {
+    let measure = &stage.measure;
+    let goodness: Vec<f32> = (0..2 * batch).map(|r| measure.value(y.row(r), y.squares[r])).collect();
+    let (positive, negative) = goodness.split_at(batch);
+    let mut slopes = vec![0.0; 2 * batch];
+    let mut loss = 0.0;
+    for n in 0..batch {
+        let (a, b) = (measure.logit(positive[n]), measure.logit(negative[n]));
+        let terms = recipe.objective.terms(a, b);
+        (slopes[n], slopes[batch + n]) = (terms.positive, terms.negative);
+        loss += f64::from(terms.loss);
+        totals.wrong += u64::from(a <= b);
+    }
+    totals.loss += loss;
+    totals.positive += positive.iter().map(|&g| f64::from(g)).sum::<f64>();
+    totals.negative += negative.iter().map(|&g| f64::from(g)).sum::<f64>();
+
+    stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
+    d.shared_rows = 0..batch;
+    d.rows.clear();
+    d.rows.extend((0..2 * batch as u32).filter(|&r| slopes[r as usize].abs() > recipe.training.negligible));
+    totals.active += d.rows.len() as u64;
+    let width = y.width();
+    d.values.resize(d.rows.len() * width, 0.0);
+    for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
+        measure.direction(y.row(r as usize), slopes[r as usize], d);
+    }
+    loss
+}
+
+/// Silences a share of the first `rows` rows' activities, and raises the others in turn.
+fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut crate::random::Random) {
+    use rand::RngExt;
+    if share == 0.0 {
+        return;
+    }
+    let width = y.width();
+    for y in &mut y.values[..rows * width] {
+        *y = if random.random::<f32>() < share { 0.0 } else { *y / (1.0 - share) };
+    }
+}
