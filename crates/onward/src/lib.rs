@@ -1,6 +1,7 @@
 //! Neural networks trained with forward passes only.
 pub mod augment;
 pub mod batch;
+pub mod checkpoint;
 pub mod dataset;
 pub mod engine;
 pub mod error;

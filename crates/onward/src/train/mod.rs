@@ -2,4 +2,5 @@
 
 mod trainer;
 
-pub use trainer::Trainer;
+pub(crate) use trainer::Totals;
+pub use trainer::{Position, Trainer};

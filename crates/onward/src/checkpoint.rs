@@ -1,0 +1,329 @@
+//! Checkpoints: one safetensors file with everything needed to go on.
+//!
+//! Tensors are `layers.0.weight (O, I)`, `layers.0.bias (O)`, … as PyTorch's `Linear` has them, then each layer's
+//! optimiser state (`layers.0.weight.smoothed`, …), running means (`layers.0.peer.mean (O)`) and the head
+//! (`head.1.weight (K, O)`: the part that reads layer 1). The file's metadata has one key, `onward`: a JSON object of the
+//! recipe, the data's shape and classes, the position, and the notes of whoever saved it. Random streams need no state of
+//! their own: they are a function of seed and position (see [`random`](crate::random)).
+//!
+//! A file is written beside its place, synced, and moved there: whatever happens, the path holds either the old checkpoint
+//! or the new one, whole.
+
+use crate::dataset::Shape;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::settings::Recipe;
+use crate::tensor::{Numbers, Tensor, Tensors};
+use crate::train::{Position, Totals, Trainer};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+const KEY: &str = "onward";
+const VERSION: u32 = 1;
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The recipe that the network was made by.
+    pub recipe: Recipe,
+    /// What its samples look like.
+    pub shape: Shape,
+    /// Its classes' names.
+    pub classes: Vec<String>,
+    /// Where training stands; `None` where only the network was saved.
+    pub position: Option<Position>,
+    /// The notes of whoever saved it.
+    pub notes: BTreeMap<String, String>,
+    /// Each tensor's name, type and shape, by name.
+    pub tensors: Vec<(String, String, Vec<usize>)>,
+    /// The file's size.
+    pub bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata<'a> {
+    version: u32,
+    recipe: Cow<'a, Recipe>,
+    shape: [usize; 3],
+    classes: Cow<'a, [String]>,
+    #[serde(default)]
+    training: Option<(Position, Totals)>,
+    #[serde(default)]
+    notes: Cow<'a, BTreeMap<String, String>>,
+}
+
+impl Network {
+    /// Saves the network, without what only training needs to know of its position.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(self, None, &BTreeMap::new(), path.as_ref())
+    }
+
+    /// The network of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where the file cannot be read or is not a checkpoint; other errors where its recipe is refused.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        File::read(path)?.network().map_err(|error| at(path, error))
+    }
+}
+
+impl Trainer {
+    /// Saves everything needed to go on, and some notes.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
+    pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
+        write(self.network(), Some((self.position(), self.totals().clone())), notes, path.as_ref())
+    }
+
+    /// Goes on where a checkpoint was saved: training ends in the same bits as if it had never stopped.
+    ///
+    /// # Errors
+    /// As [`Network::load`]; also where the checkpoint holds a network only.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::read(path)?;
+        let network = file.network().map_err(|error| at(path, error))?;
+        let mut trainer = Trainer::with_network(network)?;
+        trainer.go_on(&file).map_err(|error| at(path, error))?;
+        Ok(trainer)
+    }
+
+    /// As [`Trainer::load`], into this trainer: for networks with layers, goodness or negatives of the caller's own, which
+    /// no recipe can name.
+    ///
+    /// # Errors
+    /// As [`Trainer::load`]; also where the checkpoint's tensors do not fit this network. The trainer may then hold a part
+    /// of them.
+    pub fn restore(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file = File::read(path)?;
+        file.fill(self.network_mut()).map_err(|error| at(path, error))?;
+        self.go_on(&file).map_err(|error| at(path, error))
+    }
+
+    fn go_on(&mut self, file: &File) -> Result<()> {
+        let Some((position, totals)) = &file.metadata.training else {
+            return Err(Error::Data("it holds a network only, without the position to train on from".into()));
+        };
+        self.go_on_from(*position, totals.clone()).map_err(Error::Data)
+    }
+}
+
+impl Info {
+    /// Reads what a checkpoint says of itself.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where the file cannot be read or is not a checkpoint.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = read(path)?;
+        let (tensors, metadata) = parse(path, &bytes)?;
+        let mut tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.dtype().to_string(), view.shape().to_vec()))
+            .collect();
+        tensors.sort();
+        let [channels, height, width] = metadata.shape;
+        Ok(Info {
+            recipe: metadata.recipe.into_owned(),
+            shape: Shape { channels, height, width },
+            classes: metadata.classes.into_owned(),
+            position: metadata.training.map(|(position, _)| position),
+            notes: metadata.notes.into_owned(),
+            tensors,
+            bytes: bytes.len() as u64,
+        })
+    }
+}
+
+/// A checkpoint's contents.
+struct File {
+    metadata: Metadata<'static>,
+    tensors: Vec<Tensor>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = read(path)?;
+        let (views, metadata) = parse(path, &bytes)?;
+        let tensors = views.iter().map(|(name, view)| tensor(name, &view)).collect::<Result<_>>();
+        Ok(File { metadata, tensors: tensors.map_err(|error| at(path, error))? })
+    }
+
+    fn network(&self) -> Result<Network> {
+        let [channels, height, width] = self.metadata.shape;
+        // A recipe may ask for any width; the tensors say what is really there, so nothing is allocated on its word alone.
+        let layers = &self.metadata.recipe.network.layers;
+        for (l, layer) in layers.iter().enumerate() {
+            let name = format!("layers.{l}.peer.mean");
+            Tensors(&self.tensors).f32(&name, &[layer.width()])?;
+        }
+        let first = self.tensors.iter().find(|t| t.name == "layers.0.weight").map(|t| &t.shape[..]);
+        let values = channels.checked_mul(height).and_then(|n| n.checked_mul(width));
+        if let (Some(&[_, inputs]), Some(values)) = (first, values)
+            && (values > inputs || self.metadata.classes.len() > inputs)
+        {
+            return Err(Error::Data(format!("its first layer has {inputs} inputs, but a sample has {values} values")));
+        } else if values.is_none() {
+            return Err(Error::Data(format!("samples of {channels}×{height}×{width} values are too large")));
+        }
+        let shape = Shape { channels, height, width };
+        let mut network = Network::new(self.metadata.recipe.clone().into_owned(), shape, &self.metadata.classes)?;
+        self.fill(&mut network)?;
+        Ok(network)
+    }
+
+    fn fill(&self, network: &mut Network) -> Result<()> {
+        for (l, stage) in network.stages.iter_mut().enumerate() {
+            let of_layer = self.below(&format!("layers.{l}."));
+            stage.layer.restore(&of_layer).map_err(|error| in_part(&format!("layers.{l}"), error))?;
+            let mean = Tensors(&of_layer).f32("peer.mean", &[stage.peer.means.len()]);
+            stage.peer.means = mean.map_err(|error| in_part(&format!("layers.{l}"), error))?.to_vec();
+        }
+        let first = network.first_read();
+        for (i, layer) in network.head.iter_mut().flat_map(|head| head.layers.iter_mut()).enumerate() {
+            let part = format!("head.{}", first + i);
+            layer.restore(&self.below(&format!("{part}."))).map_err(|error| in_part(&part, error))?;
+        }
+        Ok(())
+    }
+
+    /// The tensors whose names start with `prefix`, without it.
+    fn below(&self, prefix: &str) -> Vec<Tensor> {
+        let named = self.tensors.iter().filter_map(|t| t.name.strip_prefix(prefix).map(|name| (name, t)));
+        named.map(|(name, t)| Tensor { name: name.to_owned(), ..t.clone() }).collect()
+    }
+}
+
+fn write(
+    network: &Network,
+    training: Option<(Position, Totals)>,
+    notes: &BTreeMap<String, String>,
+    path: &Path,
+) -> Result<()> {
+    let mut tensors = Vec::new();
+    let mut add = |part: String, all: Vec<Tensor>| {
+        tensors.extend(all.into_iter().map(|t| Tensor { name: format!("{part}.{}", t.name), ..t }));
+    };
+    for (l, stage) in network.stages().iter().enumerate() {
+        add(format!("layers.{l}"), stage.layer.tensors());
+        add(format!("layers.{l}.peer"), vec![Tensor::f32("mean", &[stage.peer.means.len()], stage.peer.means.clone())]);
+    }
+    let first = network.first_read();
+    for (i, layer) in network.head().iter().flat_map(|head| &head.layers).enumerate() {
+        add(format!("head.{}", first + i), layer.tensors());
+    }
+
+    let shape = network.shape();
+    let metadata = Metadata {
+        version: VERSION,
+        recipe: Cow::Borrowed(network.recipe()),
+        shape: [shape.channels, shape.height, shape.width],
+        classes: Cow::Borrowed(network.class_names()),
+        training,
+        notes: Cow::Borrowed(notes),
+    };
+    let failed = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let metadata = serde_json::to_string(&metadata).map_err(|error| failed(error.to_string()))?;
+    let bytes: Vec<(Dtype, Vec<u8>)> = tensors.iter().map(|t| bytes(&t.numbers)).collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|(t, (dtype, bytes))| Ok((&t.name, TensorView::new(*dtype, t.shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let contents = views
+        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))))
+        .map_err(|error| failed(error.to_string()))?;
+    write_atomically(path, &contents).map_err(|source| failed(format!("the checkpoint could not be written: {source}")))
+}
+
+/// Puts `contents` at `path`, or leaves what is there as it is.
+///
+/// # Errors
+/// What the operating system says.
+pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
+    scratch.write_all(contents)?;
+    scratch.as_file().sync_all()?;
+    scratch.persist(path)?;
+    // The move itself must survive a power cut; folders can be synced only where they can be opened.
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).or_else(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied if cfg!(windows) => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| {
+        let hint = if path.is_dir() { "; expected a checkpoint file, such as checkpoint/last.safetensors" } else { "" };
+        Error::Checkpoint { path: path.to_owned(), problem: format!("it could not be read: {source}{hint}") }
+    })
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Metadata<'static>)> {
+    let refuse = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let broken = |error: safetensors::SafeTensorError| {
+        refuse(format!(
+            "it is not a whole safetensors file ({error}): it may be cut short or damaged; use another checkpoint"
+        ))
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+    let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) else {
+        return Err(refuse("it is a safetensors file, but not one of ours: its metadata has no `onward`".into()));
+    };
+    let metadata: Metadata<'static> = serde_json::from_str(text)
+        .map_err(|error| refuse(format!("its `onward` metadata cannot be understood: {error}")))?;
+    if metadata.version != VERSION {
+        let found = metadata.version;
+        return Err(refuse(format!("its format has version {found}, this program reads version {VERSION}")));
+    }
+    Ok((SafeTensors::deserialize(bytes).map_err(broken)?, metadata))
+}
+
+fn bytes(numbers: &Numbers) -> (Dtype, Vec<u8>) {
+    match numbers {
+        Numbers::F32(v) => (Dtype::F32, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Numbers::F64(v) => (Dtype::F64, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Numbers::U8(v) => (Dtype::U8, v.clone()),
+    }
+}
+
+fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+    let data = view.data();
+    let numbers = match view.dtype() {
+        Dtype::F32 => Numbers::F32(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F64 => Numbers::F64(data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()),
+        Dtype::U8 => Numbers::U8(data.to_vec()),
+        other => return Err(Error::Data(format!("tensor `{name}` is of type {other}, expected F32, F64 or U8"))),
+    };
+    let finite = match &numbers {
+        Numbers::F32(v) => v.iter().all(|x| x.is_finite()),
+        Numbers::F64(v) => v.iter().all(|x| x.is_finite()),
+        Numbers::U8(_) => true,
+    };
+    if !finite {
+        return Err(Error::Data(format!("tensor `{name}` holds NaN or infinity: the file is damaged")));
+    }
+    Ok(Tensor { name: name.to_owned(), shape: view.shape().to_vec(), numbers })
+}
+
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Checkpoint { .. } => error,
+        other => Error::Checkpoint { path: path.to_owned(), problem: other.to_string() },
+    }
+}
+
+fn in_part(part: &str, error: Error) -> Error {
+    Error::Data(format!("{part}: {error}"))
+}
