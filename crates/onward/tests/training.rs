@@ -1,0 +1,250 @@
+//! What training promises: it learns, it repeats, it goes on to the same bits, and its memory does not grow with depth.
+
+mod common;
+
+use common::{patterns, recipe};
+use onward::checkpoint::Info;
+use onward::settings::{HeadMemory, NegativesSettings, Normalization, OptimizerKind, Order, Precision};
+use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer};
+use std::collections::BTreeMap;
+
+fn trained(recipe: Recipe, data: &Dataset) -> Trainer {
+    let mut trainer = Trainer::new(recipe, data).unwrap();
+    trainer.fit(data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+    trainer
+}
+
+fn bytes(trainer: &Trainer) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    trainer.save(&path, &BTreeMap::new()).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Recipes that between them use everything that a step can do.
+fn recipes() -> Vec<(&'static str, Recipe)> {
+    let mut all = vec![("released", recipe(Precision::F32, &[40, 40, 40]))];
+    let mut add = |name, change: fn(&mut Recipe)| {
+        let mut recipe = recipe(Precision::F32, &[40, 40, 40]);
+        change(&mut recipe);
+        all.push((name, recipe));
+    };
+    add("bf16", |r| r.engine.precision = Precision::Bf16);
+    add("reference", |r| r.engine.precision = Precision::Reference);
+    add("greedy", |r| r.training.order = Order::Greedy);
+    add("uniform, no head", |r| (r.negatives, r.head.enabled) = (NegativesSettings::Uniform, false));
+    add("adam", |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
+    add("dropout", |r| r.network.dropout = 0.1);
+    add("lower", |r| (r.goodness.raise, r.optimizer.rate) = (false, 0.003));
+    add("layer norm", |r| {
+        r.network.input_normalization = Normalization::Layer;
+        r.network.normalization = Normalization::Layer;
+    });
+    add("recompute", |r| r.head.memory = HeadMemory::Recompute);
+    all
+}
+
+#[test]
+fn every_recipe_learns() {
+    let (train, test) = (patterns(1500), patterns(1800).slice(1500..1800).unwrap());
+    for (name, mut recipe) in recipes() {
+        recipe.training.epochs = if recipe.engine.precision == Precision::Reference { 5 } else { 20 };
+        let trainer = trained(recipe, &train);
+        for readout in trainer.network().readouts() {
+            let error = trainer.network().evaluate(&test, readout).unwrap().error();
+            assert!(error < 15.0, "{name}: {error} % of 3 classes wrong by {readout}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_whatever_the_threads() {
+    let data = patterns(300);
+    for (name, recipe) in recipes() {
+        let with = |threads, recipe: Recipe| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| bytes(&trained(recipe, &data)))
+        };
+        let once = with(1, recipe.clone());
+        assert!(once == with(1, recipe.clone()), "{name}: two runs differ");
+        assert!(once == with(2, recipe.clone()), "{name}: two threads differ from one");
+        let mut other = recipe;
+        other.seed.0 += 1;
+        assert!(once != with(1, other), "{name}: another seed changes nothing");
+    }
+}
+
+#[test]
+fn a_run_interrupted_anywhere_ends_in_the_same_bits() {
+    let data = patterns(150);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    for (name, mut recipe) in recipes() {
+        recipe.training.epochs = 2;
+        let mut reports = vec![];
+        let mut whole = Trainer::new(recipe.clone(), &data).unwrap();
+        let mut note = |event: Event<'_>, _: &Trainer| {
+            if let Event::Epoch(epoch) = event {
+                reports.push(epoch.clone());
+            }
+            Flow::Continue
+        };
+        whole.fit(&data, &mut note).unwrap();
+        for stop in [1, 4, 5, 7] {
+            let mut resumed_reports = vec![];
+            let mut first = Trainer::new(recipe.clone(), &data).unwrap();
+            let mut until = |event: Event<'_>, trainer: &Trainer| {
+                if let Event::Epoch(epoch) = event {
+                    resumed_reports.push(epoch.clone());
+                }
+                if trainer.position().step == stop { Flow::Stop } else { Flow::Continue }
+            };
+            first.fit(&data, &mut until).unwrap();
+            first.save(&path, &BTreeMap::new()).unwrap();
+            let mut second = Trainer::load(&path).unwrap();
+            assert_eq!(second.position().step, stop);
+            let mut rest = |event: Event<'_>, _: &Trainer| {
+                if let Event::Epoch(epoch) = event {
+                    resumed_reports.push(epoch.clone());
+                }
+                Flow::Continue
+            };
+            second.fit(&data, &mut rest).unwrap();
+            assert!(bytes(&second) == bytes(&whole), "{name}: stopped after step {stop}");
+            assert_eq!(resumed_reports, reports, "{name}: stopped after step {stop}");
+        }
+    }
+}
+
+#[test]
+fn activity_memory_does_not_grow_with_depth() {
+    let data = patterns(60);
+    let needed = |depth: usize, change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = recipe(Precision::F32, &vec![32; depth]);
+        recipe.training.epochs = 1;
+        change(&mut recipe);
+        trained(recipe, &data).activity_bytes()
+    };
+    type Change<'a> = &'a dyn Fn(&mut Recipe);
+    let flat: [(&str, Change<'_>); 3] = [
+        ("simultaneous, recomputed for the head", &|r| r.head.memory = HeadMemory::Recompute),
+        ("simultaneous, no head", &|r| (r.negatives, r.head.enabled) = (NegativesSettings::Uniform, false)),
+        ("greedy, recomputed for the head", &|r| {
+            r.training.order = Order::Greedy;
+            r.head.memory = HeadMemory::Recompute;
+        }),
+    ];
+    for (name, change) in flat {
+        assert_eq!(needed(3, change), needed(24, change), "{name}");
+    }
+    // The head's own memory, where it keeps what it reads: one batch of one layer's activity more for each layer.
+    let keep = |depth| needed(depth, &|_| ());
+    let one_layer = 30 * (32 + 2) * size_of::<f32>();
+    assert_eq!(keep(24) - keep(3), 21 * one_layer);
+}
+
+#[test]
+fn a_saved_network_predicts_the_same() {
+    let data = patterns(300);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    for (name, recipe) in recipes() {
+        let network = trained(recipe, &data).into_network();
+        network.save(&path).unwrap();
+        let loaded = Network::load(&path).unwrap();
+        for readout in network.readouts() {
+            let (a, b) = (network.predict(&data, readout).unwrap(), loaded.predict(&data, readout).unwrap());
+            assert_eq!(a, b, "{name} by {readout}");
+            assert!((a.row(7).iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+        let error = Trainer::load(&path).unwrap_err().to_string();
+        assert!(error.contains("a network only"), "{error}");
+    }
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let data = patterns(60);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let mut small = recipe(Precision::F32, &[8, 8]);
+    small.training.epochs = 1;
+    let trainer = trained(small, &data);
+    trainer.save(&path, &BTreeMap::from([("experiment".into(), "mine".into())])).unwrap();
+    assert_eq!(Info::read(&path).unwrap().notes["experiment"], "mine");
+    let whole = std::fs::read(&path).unwrap();
+
+    let refused = |contents: &[u8]| {
+        std::fs::write(&path, contents).unwrap();
+        let error = Trainer::load(&path).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
+        assert!(error.to_string().contains("last.safetensors"));
+        error.to_string()
+    };
+    for cut in [0, 1, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        assert!(refused(&whole[..cut]).contains("cut short"), "cut after {cut} bytes");
+    }
+    let mut absurd = whole.clone();
+    absurd[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    refused(&absurd);
+    let mut nan = whole.clone();
+    let at = nan.len() - 4;
+    nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(refused(&nan).contains("NaN"));
+    let edited = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
+        let mut edited = whole.clone();
+        edited[at..at + from.len()].copy_from_slice(to.as_bytes());
+        edited
+    };
+    assert!(refused(&edited("\\\"layers\\\":[8,8]", "\\\"layers\\\":[8,9]")).contains("shape [8], expected [9]"));
+    assert!(refused(&edited("\\\"version\\\":1", "\\\"version\\\":7")).contains("version 7"));
+    assert!(refused(&edited("\"onward\"", "\"backwd\"")).contains("not one of ours"));
+    assert!(refused(&edited("layers.1.bias\"", "layers.7.bias\"")).contains("missing"));
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(Trainer::load(&path).unwrap_err().to_string().contains("could not be read"));
+    assert!(Trainer::load(folder.path()).unwrap_err().to_string().contains("expected a checkpoint file"));
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_checkpoint() {
+    let data = patterns(60);
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = Trainer::new(recipe(Precision::F32, &[8]), &data).unwrap();
+    let missing = folder.path().join("no such folder").join("last.safetensors");
+    assert!(trainer.save(&missing, &BTreeMap::new()).unwrap_err().to_string().contains("could not be written"));
+    // A folder stands where the file should go: the write fails at its last moment, and leaves no scratch file.
+    let taken = folder.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    assert!(trainer.save(&taken, &BTreeMap::new()).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let data = patterns(60);
+    let refused = |recipe: Recipe| Trainer::new(recipe, &data).unwrap_err().to_string();
+    let mut shifted = recipe(Precision::F32, &[8]);
+    shifted.augment.shift = 1;
+    assert!(refused(shifted).contains("augment.shift"));
+
+    let mut trainer = Trainer::new(recipe(Precision::F32, &[8]), &data).unwrap();
+    let few = data.slice(0..7).unwrap();
+    let error = trainer.fit(&few, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap_err().to_string();
+    assert!(error.contains("7 training samples do not fill one batch of 30"), "{error}");
+    let network = trainer.network();
+    assert_eq!(network.readouts(), [Readout::EveryLabel, Readout::OnePass]);
+}
+
+#[test]
+fn divergence_names_the_layer_and_the_step() {
+    let data = patterns(60);
+    let mut wild = recipe(Precision::F32, &[16, 16]);
+    wild.optimizer.rate = 10.0;
+    wild.optimizer.weight_cost = 10.0;
+    wild.training.epochs = 1000;
+    let mut trainer = Trainer::new(wild, &data).unwrap();
+    let error = trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+}
