@@ -127,6 +127,12 @@ impl LayerSettings {
     }
 }
 
+impl From<usize> for LayerSettings {
+    fn from(width: usize) -> Self {
+        LayerSettings::Dense(width)
+    }
+}
+
 /// Where the label goes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

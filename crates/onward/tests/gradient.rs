@@ -45,8 +45,7 @@ fn the_closed_form_is_the_derivative() {
             for objective in [ObjectiveSettings::Logistic, ObjectiveSettings::Symmetric] {
                 for norm in [Normalization::Rms, Normalization::Length, Normalization::Layer, Normalization::None] {
                     let case = format!("{kind:?} raise={raise} {objective:?} {norm:?}");
-                    let settings =
-                        GoodnessSettings { kind, raise, threshold: Threshold::Value(1.5), temperature: 1.7 };
+                    let settings = GoodnessSettings { kind, raise, threshold: Threshold::Value(1.5), temperature: 1.7 };
                     let measure = Measure::new(&settings, O);
                     let weights: Vec<f64> = (0..I * O).map(|_| f64::from(uniform(-0.8, 0.8) as f32)).collect();
                     let mut below = Activity::default();
