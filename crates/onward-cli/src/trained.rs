@@ -1,0 +1,58 @@
+//! A trained network on disk, named by its run directory or by a checkpoint file.
+
+use crate::exit::Usage;
+use anyhow::{Context, Result};
+use onward::checkpoint::Info;
+use onward::{Network, Readout};
+use std::path::{Path, PathBuf};
+
+/// Where a trained network lies.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The checkpoint file.
+    pub checkpoint: PathBuf,
+    /// The run directory that the checkpoint lies in, if it does.
+    pub run: Option<PathBuf>,
+}
+
+const LAST: &str = "last.safetensors";
+
+impl Trained {
+    /// What `path` names: a run directory stands for its last checkpoint.
+    pub fn find(path: &Path) -> Result<Self> {
+        let kind = path.metadata().with_context(|| Usage(format!("{}: cannot be opened", path.display())))?;
+        if !kind.is_dir() {
+            let run = path.parent().and_then(Path::parent).filter(|run| is_run(run)).map(Path::to_owned);
+            return Ok(Trained { checkpoint: path.to_owned(), run });
+        }
+        let checkpoint = path.join("checkpoint").join(LAST);
+        if checkpoint.exists() {
+            return Ok(Trained { checkpoint, run: is_run(path).then(|| path.to_owned()) });
+        }
+        if path.join(LAST).exists() {
+            return Trained::find(&path.join(LAST));
+        }
+        let problem = match is_run(path) {
+            true => "this run stopped before its first checkpoint: train it again".into(),
+            false => format!(
+                "not a run directory: found neither experiment.toml nor checkpoint/{LAST}; \
+                 expected a directory that `onward train` made, or a checkpoint file"
+            ),
+        };
+        Err(Usage(format!("{}: {problem}", path.display())).into())
+    }
+
+    /// What the checkpoint says of itself.
+    pub fn info(&self) -> Result<Info> {
+        Ok(Info::read(&self.checkpoint)?)
+    }
+
+    /// The network.
+    pub fn network(&self) -> Result<Network> {
+        Ok(Network::load(&self.checkpoint)?)
+    }
+}
+
+fn is_run(path: &Path) -> bool {
+    path.join("experiment.toml").exists()
+}
