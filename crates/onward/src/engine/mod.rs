@@ -1,5 +1,6 @@
 //! Engines: where products are computed. Each makes layers of its own kind; all are tested equal to the reference.
 
+pub mod cpu;
 pub mod reference;
 
 use crate::layer::{Dense, Layer};
@@ -9,7 +10,7 @@ use crate::settings::Precision;
 pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
     match precision {
         Precision::Reference => Box::new(reference::ReferenceDense::new(dense)),
-        Precision::F32 | Precision::Bf16 => Box::new(reference::ReferenceDense::new(dense)),
+        Precision::F32 | Precision::Bf16 => Box::new(cpu::CpuDense::new(dense)),
     }
 }
 

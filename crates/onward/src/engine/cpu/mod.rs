@@ -1,0 +1,286 @@
+//! The default engine: products on weights in panels, with everything that goes before and after them fused in.
+
+mod panels;
+mod product;
+mod update;
+
+use crate::engine::vectorised;
+use crate::error::Result;
+use crate::layer::{Activation, Dense, Layer};
+use crate::optimizer::Step;
+use crate::pass::{Activity, Codes, Directions, Inputs};
+use crate::tensor::{Tensor, Tensors, transposed};
+use panels::{Panels, WIDTH};
+use product::{Answers, Epilogue, product_f32};
+use update::{Learned, Rows, apply, pack_inputs, update};
+
+/// A fully connected layer in single precision.
+#[derive(Clone, Debug)]
+pub struct CpuDense {
+    activation: Activation,
+    has_bias: bool,
+    weight: Learned,
+    /// `b: (O)`, as a matrix of one row.
+    bias: Learned,
+    work: Workspace,
+}
+
+/// Memory that an update uses and the next one uses again.
+#[derive(Clone, Debug, Default)]
+struct Workspace {
+    /// Gradient rows' inputs, packed.
+    x: Vec<f32>,
+    /// Gradient rows' directions `(R, O)`.
+    d: Vec<f32>,
+    /// The gradient of the label rows `(K, O)`.
+    labels: Vec<f32>,
+    /// The sum of the inputs that share a direction `(I)`.
+    shared_x: Vec<f32>,
+}
+
+impl CpuDense {
+    /// The layer with its initial weights.
+    pub fn new(dense: Dense) -> Self {
+        CpuDense {
+            activation: dense.activation,
+            has_bias: dense.bias,
+            weight: Learned::new(Panels::from_rows(&dense.weights, dense.inputs, dense.outputs)),
+            bias: Learned::new(Panels::zeros(1, dense.outputs)),
+            work: Workspace::default(),
+        }
+    }
+
+    fn relu(&self) -> bool {
+        self.activation == Activation::Relu
+    }
+
+    /// Rows that share their values, from the product of those values: `y = max(0, scale·(base + code·W) + b)`.
+    fn finish_shared(&self, x: &Inputs<'_>, base: &[f32], y: &mut Activity) {
+        let (outputs, relu, bias) = (self.outputs(), self.relu(), self.bias.value.values());
+        let classes = x.codes.map_or(0, |codes| codes.classes);
+        let mut label_rows = vec![0.0; classes * outputs];
+        for (k, row) in label_rows.chunks_exact_mut(outputs).enumerate() {
+            self.weight.value.row(k, row);
+        }
+        let mut average = vec![0.0; outputs];
+        let squares = &mut y.squares;
+        vectorised(|| {
+            // The sum of all label rows serves every row whose code gives each label the same.
+            for row in label_rows.chunks_exact(outputs) {
+                average.iter_mut().zip(row).for_each(|(sum, w)| *sum += w);
+            }
+            for (r, y) in y.values.chunks_exact_mut(outputs).enumerate() {
+                let base = &base[x.source(r) * outputs..][..outputs];
+                y.copy_from_slice(base);
+                if let Some(codes) = x.codes {
+                    let code = codes.row(r);
+                    if code.iter().all(|c| *c == code[0]) {
+                        y.iter_mut().zip(&average).for_each(|(y, w)| *y += code[0] * w);
+                    } else {
+                        for (c, w) in code.iter().zip(label_rows.chunks_exact(outputs)).filter(|(c, _)| **c != 0.0) {
+                            y.iter_mut().zip(w).for_each(|(y, w)| *y += c * w);
+                        }
+                    }
+                }
+                let scale = x.scale[r];
+                y.iter_mut().zip(bias).for_each(|(y, b)| *y = *y * scale + b);
+                if relu {
+                    y.iter_mut().for_each(|y| *y = if *y > 0.0 || y.is_nan() { *y } else { 0.0 });
+                }
+                squares[r] = sum_of_squares(y);
+            }
+        });
+    }
+
+    /// The gradient rows where no two rows of the pass share values.
+    fn gather_plain(&mut self, x: &Inputs<'_>, d: &Directions) -> usize {
+        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+        work.labels.clear();
+        work.d.clear();
+        for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
+            let scale = x.scale[r as usize];
+            work.d.extend(d.iter().map(|d| scale * d));
+        }
+        let mut rows: Vec<&[f32]> = d.rows.iter().map(|&r| x.shared(r as usize)).collect();
+        if !d.shared.is_empty() {
+            // Σ_r x̂_r ⊗ shared = (Σ_r x̂_r) ⊗ shared: one more row, whatever the batch.
+            sum_inputs(x, d, &mut work.shared_x);
+            rows.push(&work.shared_x);
+            work.d.extend_from_slice(&d.shared);
+        }
+        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        rows.len()
+    }
+
+    /// The gradient rows where rows of the pass share values and have label codes: rows with the same values become one,
+    /// and what the codes learn is gathered apart.
+    fn gather_labelled(&mut self, x: &Inputs<'_>, codes: Codes<'_>, d: &Directions) -> usize {
+        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+        work.labels.clear();
+        work.labels.resize(codes.classes * outputs, 0.0);
+        work.d.clear();
+        // Where each sample's gradient row is, in the order of first use.
+        let mut place = vec![u32::MAX; x.values.len() / x.width.max(1)];
+        let mut samples = Vec::new();
+        for &r in &d.rows {
+            let sample = x.source(r as usize);
+            if place[sample] == u32::MAX {
+                place[sample] = samples.len() as u32;
+                samples.push(sample);
+            }
+        }
+        work.d.resize(samples.len() * outputs, 0.0);
+        vectorised(|| {
+            for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
+                let scale = x.scale[r as usize];
+                let to = &mut work.d[place[x.source(r as usize)] as usize * outputs..][..outputs];
+                to.iter_mut().zip(d).for_each(|(to, d)| *to += scale * d);
+                for (c, to) in codes.row(r as usize).iter().zip(work.labels.chunks_exact_mut(outputs)) {
+                    if *c != 0.0 {
+                        to.iter_mut().zip(d).for_each(|(to, d)| *to += c * scale * d);
+                    }
+                }
+            }
+        });
+        let mut rows: Vec<&[f32]> = samples.iter().map(|&n| &x.values[n * x.width..][..x.width]).collect();
+        if !d.shared.is_empty() {
+            sum_inputs(x, d, &mut work.shared_x);
+            rows.push(&work.shared_x);
+            work.d.extend_from_slice(&d.shared);
+        }
+        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        rows.len()
+    }
+}
+
+/// `Σ_r x̂_r` over the rows that share a direction.
+fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
+    sum.clear();
+    sum.resize(x.width, 0.0);
+    vectorised(|| {
+        for r in d.shared_rows.clone() {
+            let scale = x.scale[r];
+            sum.iter_mut().zip(x.shared(r)).for_each(|(sum, x)| *sum += scale * x);
+            if let Some(codes) = x.codes {
+                sum.iter_mut().zip(codes.row(r)).for_each(|(sum, c)| *sum += scale * c);
+            }
+        }
+    });
+}
+
+/// `Σ y²`, in lanes that vectors can hold.
+#[inline(always)]
+fn sum_of_squares(y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 32];
+    let (chunks, rest) = y.as_chunks::<32>();
+    for chunk in chunks {
+        for (lane, y) in lanes.iter_mut().zip(chunk) {
+            *lane += y * y;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().map(|y| y * y).sum::<f32>()
+}
+
+impl Layer for CpuDense {
+    fn inputs(&self) -> usize {
+        self.weight.value.inputs()
+    }
+
+    fn outputs(&self) -> usize {
+        self.weight.value.outputs()
+    }
+
+    fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
+        y.resize(x.rows(), self.outputs());
+        if let Some(base) = x.base {
+            return self.finish_shared(x, base, y);
+        }
+        let then = Epilogue { scale: Some(x.scale), bias: Some(self.bias.value.values()), relu: self.relu() };
+        let answers = Answers { values: &mut y.values, squares: Some(&mut y.squares) };
+        if x.source.is_none() && x.codes.is_none() {
+            product_f32(x.values, &self.weight.value, x.scale.len(), then, answers);
+        } else {
+            let full = x.dense();
+            product_f32(&full, &self.weight.value, x.rows(), Epilogue { scale: None, ..then }, answers);
+        }
+    }
+
+    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+        let rows = values.len() / self.inputs();
+        base.resize(rows * self.outputs(), 0.0);
+        let then = Epilogue { scale: None, bias: None, relu: false };
+        product_f32(values, &self.weight.value, rows, then, Answers { values: base, squares: None });
+        true
+    }
+
+    fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
+        let count = match x.codes {
+            Some(codes) => self.gather_labelled(x, codes, d),
+            None => self.gather_plain(x, d),
+        };
+        let rows = Rows { x: &self.work.x, d: &self.work.d, count };
+        update(&mut self.weight, rows, &self.work.labels, step);
+        if !self.has_bias {
+            return;
+        }
+        let outputs = self.outputs();
+        let mut gradient = vec![0.0; outputs.div_ceil(WIDTH) * WIDTH];
+        let step = step.without_cost();
+        self.bias.prepare(&step);
+        vectorised(|| {
+            for d in d.values.chunks_exact(outputs) {
+                gradient.iter_mut().zip(d).for_each(|(g, d)| *g += d);
+            }
+            let shared = d.shared_rows.len() as f32;
+            gradient.iter_mut().zip(&d.shared).for_each(|(g, d)| *g += shared * d);
+            let Learned { value, smoothed, squared } = &mut self.bias;
+            apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
+        });
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        let (i, o) = (self.inputs(), self.outputs());
+        let mut weights = vec![("weight", &self.weight.value), ("weight.smoothed", &self.weight.smoothed)];
+        let mut biases = vec![("bias", &self.bias.value), ("bias.smoothed", &self.bias.smoothed)];
+        if self.weight.squared.inputs() == i {
+            weights.push(("weight.squared", &self.weight.squared));
+            biases.push(("bias.squared", &self.bias.squared));
+        }
+        if !self.has_bias {
+            biases.clear();
+        }
+        let weights = weights.into_iter().map(|(name, w)| Tensor::f32(name, &[o, i], transposed(&w.to_rows(), i, o)));
+        weights.chain(biases.into_iter().map(|(name, b)| Tensor::f32(name, &[o], b.to_rows()))).collect()
+    }
+
+    fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
+        let (i, o) = (self.inputs(), self.outputs());
+        let find = Tensors(tensors);
+        let matrix = |name: &str| Ok(Panels::from_rows(&transposed(find.f32(name, &[o, i])?, o, i), i, o));
+        let vector = |name: &str| Ok(Panels::from_rows(find.f32(name, &[o])?, 1, o));
+        let has_squares = tensors.iter().any(|t| t.name == "weight.squared");
+        let mut weight = Learned::new(matrix("weight")?);
+        weight.smoothed = matrix("weight.smoothed")?;
+        let mut bias = Learned::new(Panels::zeros(1, o));
+        if self.has_bias {
+            bias.value = vector("bias")?;
+            bias.smoothed = vector("bias.smoothed")?;
+        }
+        if has_squares {
+            weight.squared = matrix("weight.squared")?;
+            bias.squared = if self.has_bias { vector("bias.squared")? } else { Panels::zeros(1, o) };
+        }
+        (self.weight, self.bias) = (weight, bias);
+        Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        self.outputs() * (self.inputs() + usize::from(self.has_bias))
+    }
+
+    fn weight_rms(&self) -> f32 {
+        let values = self.weight.value.values();
+        let squares = values.iter().map(|w| f64::from(w * w)).sum::<f64>();
+        (squares / (self.inputs() * self.outputs()).max(1) as f64).sqrt() as f32
+    }
+}

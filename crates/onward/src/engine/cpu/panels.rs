@@ -1,0 +1,113 @@
+//! How weights lie in memory: in panels of [`WIDTH`] columns, so that a product streams through them from front to back.
+
+/// Columns of a panel: three AVX-512 registers, six AVX2 ones. Of 1,000 columns it pads 8, of 2,000 it pads 16.
+pub const WIDTH: usize = 48;
+
+/// A matrix `(I, O)` cut into panels of [`WIDTH`] columns. A panel holds its part of row 0, of row 1, …; the last one is
+/// padded with zeros, and every update keeps them zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels {
+    inputs: usize,
+    outputs: usize,
+    values: Vec<Line>,
+}
+
+/// A cache line: what makes panels start where vector loads want them to.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Line([f32; 16]);
+
+impl Panels {
+    /// All zeros.
+    pub fn zeros(inputs: usize, outputs: usize) -> Self {
+        let lines = inputs * outputs.div_ceil(WIDTH) * WIDTH / 16;
+        Panels { inputs, outputs, values: vec![Line::default(); lines] }
+    }
+
+    /// From row-major `rows: (I, O)`.
+    pub fn from_rows(rows: &[f32], inputs: usize, outputs: usize) -> Self {
+        assert_eq!(rows.len(), inputs * outputs);
+        let mut panels = Self::zeros(inputs, outputs);
+        for (j, panel) in panels.panels_mut().enumerate() {
+            let columns = j * WIDTH..outputs.min((j + 1) * WIDTH);
+            for (k, to) in panel.chunks_exact_mut(WIDTH).enumerate() {
+                let from = &rows[k * outputs..][columns.clone()];
+                to[..from.len()].copy_from_slice(from);
+            }
+        }
+        panels
+    }
+
+    /// To row-major `(I, O)`.
+    pub fn to_rows(&self) -> Vec<f32> {
+        let mut rows = vec![0.0; self.inputs * self.outputs];
+        if self.outputs > 0 {
+            rows.chunks_exact_mut(self.outputs).enumerate().for_each(|(k, row)| self.row(k, row));
+        }
+        rows
+    }
+
+    /// Copies row `k` to `to: (O)`.
+    pub fn row(&self, k: usize, to: &mut [f32]) {
+        assert_eq!(to.len(), self.outputs);
+        for (j, to) in to.chunks_mut(WIDTH).enumerate() {
+            to.copy_from_slice(&self.panel(j)[k * WIDTH..][..to.len()]);
+        }
+    }
+
+    /// `I`.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// `O`.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// How many panels there are.
+    pub fn count(&self) -> usize {
+        self.outputs.div_ceil(WIDTH)
+    }
+
+    /// Panel `j`, `(I, WIDTH)`.
+    pub fn panel(&self, j: usize) -> &[f32] {
+        let size = self.inputs * WIDTH;
+        &self.values()[j * size..(j + 1) * size]
+    }
+
+    /// Every panel, `(I, WIDTH)` each.
+    pub fn panels_mut(&mut self) -> std::slice::ChunksExactMut<'_, f32> {
+        let size = self.inputs * WIDTH;
+        self.values_mut().chunks_exact_mut(size.max(1))
+    }
+
+    /// All panels, one after another.
+    pub fn values(&self) -> &[f32] {
+        // SAFETY: `Line` is 16 `f32` without padding, and `f32` asks for less alignment.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.values.len() * 16) }
+    }
+
+    /// All panels, one after another.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `values`; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.values.len() * 16) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        for (inputs, outputs) in [(1, 1), (3, 47), (2, 48), (5, 49), (4, 100), (0, 3)] {
+            let rows: Vec<f32> = (0..inputs * outputs).map(|i| i as f32 + 1.0).collect();
+            let panels = Panels::from_rows(&rows, inputs, outputs);
+            assert_eq!(panels.to_rows(), rows);
+            let padding = panels.values().iter().filter(|v| **v == 0.0).count();
+            assert_eq!(padding, inputs * (outputs.div_ceil(WIDTH) * WIDTH - outputs));
+            assert_eq!(panels.values().as_ptr().align_offset(64), 0);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `V ← βV + αx̂ᵀd`, `W ← W + ε(V − cW)` in one pass over `V` and `W`: the gradient product with the optimiser's step as
+//! its epilogue. There is no gradient buffer, and rows without a direction are not there at all; what is left is bound by
+//! reading and writing `V` and `W` once.
+
+use super::panels::{Panels, WIDTH};
+use crate::optimizer::Step;
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Rows of weights in a tile of sums.
+pub(super) const TILE: usize = 8;
+
+/// Rows of weights in a task.
+const TASK: usize = 32 * TILE;
+
+/// Numbers that learn, with the optimiser's averages, in panels.
+#[derive(Clone, Debug)]
+pub struct Learned {
+    /// `W: (I, O)`.
+    pub value: Panels,
+    /// `V`: the smoothed gradient.
+    pub smoothed: Panels,
+    /// Adam's smoothed squared gradient; empty for other methods.
+    pub squared: Panels,
+}
+
+impl Learned {
+    /// With the averages at zero.
+    pub fn new(value: Panels) -> Self {
+        let (inputs, outputs) = (value.inputs(), value.outputs());
+        Learned { value, smoothed: Panels::zeros(inputs, outputs), squared: Panels::zeros(0, outputs) }
+    }
+
+    /// Makes room for what `step` keeps.
+    pub fn prepare(&mut self, step: &Step) {
+        if matches!(step, Step::Adam { .. }) && self.squared.inputs() != self.value.inputs() {
+            self.squared = Panels::zeros(self.value.inputs(), self.value.outputs());
+        }
+    }
+}
+
+/// The rows that a gradient is the sum of: `Σ_r x_r ⊗ d_r`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rows<'a> {
+    /// `x`, packed by [`pack_inputs`].
+    pub x: &'a [f32],
+    /// `d: (R, O)`.
+    pub d: &'a [f32],
+    /// `R`.
+    pub count: usize,
+}
+
+/// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
+pub fn pack_inputs<'x>(rows: impl ExactSizeIterator<Item = &'x [f32]>, inputs: usize, to: &mut Vec<f32>) {
+    let count = rows.len();
+    to.clear();
+    to.resize(inputs.div_ceil(TILE) * count * TILE, 0.0);
+    for (r, row) in rows.enumerate() {
+        for (block, x) in row.chunks(TILE).enumerate() {
+            to[(block * count + r) * TILE..][..x.len()].copy_from_slice(x);
+        }
+    }
+}
+
+/// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights.
+pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step) {
+    let (inputs, outputs) = (learned.value.inputs(), learned.value.outputs());
+    assert_eq!(rows.x.len(), inputs.div_ceil(TILE) * rows.count * TILE);
+    assert_eq!(rows.d.len(), rows.count * outputs);
+    learned.prepare(step);
+    let squared = learned.squared.inputs() > 0;
+    let mut none = vec![[]; learned.value.count()];
+    let squares: Vec<&mut [f32]> = if squared {
+        learned.squared.panels_mut().collect()
+    } else {
+        none.iter_mut().map(|none| none as &mut [f32]).collect()
+    };
+    let panels = learned.value.panels_mut().zip(learned.smoothed.panels_mut()).zip(squares).enumerate();
+    let panels: Vec<_> = panels.collect();
+    panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
+        let d = pack_directions(rows, j, outputs);
+        let squares: Vec<&mut [f32]> = match squared.is_empty() {
+            true => (0..inputs.div_ceil(TASK)).map(|_| &mut [][..]).collect(),
+            false => squared.chunks_mut(TASK * WIDTH).collect(),
+        };
+        let pieces = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH)).zip(squares);
+        pieces.enumerate().for_each(|(piece, ((value, smoothed), squared))| {
+            let first = piece * TASK;
+            let x = &rows.x[first * rows.count..];
+            let extra = Extra { values: extra, outputs, panel: j, first };
+            Arch::new().dispatch(Piece { x, d: &d, count: rows.count, value, smoothed, squared, extra, step });
+        });
+    });
+}
+
+/// Panel `j` of `d`, `(R, WIDTH)`, padded with zeros.
+fn pack_directions(rows: Rows<'_>, j: usize, outputs: usize) -> Vec<f32> {
+    let columns = j * WIDTH..outputs.min((j + 1) * WIDTH);
+    let mut packed = vec![0.0; rows.count * WIDTH];
+    for (to, d) in packed.chunks_exact_mut(WIDTH).zip(rows.d.chunks_exact(outputs)) {
+        to[..columns.len()].copy_from_slice(&d[columns.clone()]);
+    }
+    packed
+}
+
+/// A gradient for the first rows of weights, computed elsewhere.
+#[derive(Clone, Copy)]
+struct Extra<'a> {
+    /// `(K, O)`.
+    values: &'a [f32],
+    outputs: usize,
+    panel: usize,
+    /// The first row of weights of this piece.
+    first: usize,
+}
+
+/// Some rows of one panel's weights.
+struct Piece<'a> {
+    x: &'a [f32],
+    d: &'a [f32],
+    count: usize,
+    value: &'a mut [f32],
+    smoothed: &'a mut [f32],
+    squared: &'a mut [f32],
+    extra: Extra<'a>,
+    step: &'a Step,
+}
+
+impl WithSimd for Piece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 | 4 => self.run::<S, 8, 3>(simd),
+            8 => self.run::<S, 4, 3>(simd),
+            _ => self.run::<S, 2, 4>(simd),
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// `MR` must divide [`TILE`].
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
+        let Piece { x, d, count, value, smoothed, squared, extra, step } = self;
+        let mut sums = [[0.0f32; WIDTH]; TILE];
+        let mut no_squares = [0.0f32; TILE * WIDTH];
+        let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
+        for (tile, (value, smoothed)) in tiles.enumerate() {
+            let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
+            for i in (0..TILE).step_by(MR) {
+                for first in (0..WIDTH).step_by(NV * S::F32_LANES) {
+                    outer::<S, MR, NV>(simd, x, d, i, first, &mut sums);
+                }
+            }
+            let rows = value.len() / WIDTH;
+            extra.add(tile * TILE, rows, &mut sums);
+            let squared = match squared.is_empty() {
+                true => &mut no_squares[..value.len()],
+                false => &mut squared[tile * TILE * WIDTH..][..value.len()],
+            };
+            let sums = &sums.as_flattened()[..value.len()];
+            apply(sums, value, smoothed, squared, step);
+        }
+    }
+}
+
+impl Extra<'_> {
+    /// Adds to the sums of weight rows `at..at + rows` of the piece what is there for them.
+    #[inline(always)]
+    fn add(self, at: usize, rows: usize, sums: &mut [[f32; WIDTH]; TILE]) {
+        let from = self.first + at;
+        if from * self.outputs >= self.values.len() {
+            return;
+        }
+        let columns = self.panel * WIDTH..self.outputs.min((self.panel + 1) * WIDTH);
+        let extra = self.values.chunks_exact(self.outputs).skip(from);
+        for (sums, extra) in sums[..rows].iter_mut().zip(extra) {
+            sums.iter_mut().zip(&extra[columns.clone()]).for_each(|(sum, extra)| *sum += extra);
+        }
+    }
+}
+
+/// `sums[i][first..] = Σ_r x[r][i] · d[r][first..]` for `MR` inputs from `i` and `NV` vectors of columns.
+#[inline(always)]
+fn outer<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    x: &[f32],
+    d: &[f32],
+    i: usize,
+    first: usize,
+    sums: &mut [[f32; WIDTH]; TILE],
+) {
+    let mut acc = [[simd.splat_f32s(0.0); NV]; MR];
+    for (x, d) in x.as_chunks::<TILE>().0.iter().zip(d.as_chunks::<WIDTH>().0) {
+        let row = S::as_simd_f32s(d).0;
+        let mut d = [simd.splat_f32s(0.0); NV];
+        for v in 0..NV {
+            d[v] = row[first / S::F32_LANES + v];
+        }
+        for m in 0..MR {
+            let x = simd.splat_f32s(x[i + m]);
+            for v in 0..NV {
+                acc[m][v] = simd.mul_add_e_f32s(x, d[v], acc[m][v]);
+            }
+        }
+    }
+    for m in 0..MR {
+        let to = S::as_mut_simd_f32s(&mut sums[i + m]).0;
+        for v in 0..NV {
+            to[first / S::F32_LANES + v] = acc[m][v];
+        }
+    }
+}
+
+/// The optimiser's step: see [`Step`].
+#[inline(always)]
+pub(super) fn apply(gradient: &[f32], value: &mut [f32], smoothed: &mut [f32], squared: &mut [f32], step: &Step) {
+    let all = gradient.iter().zip(value).zip(smoothed);
+    match *step {
+        Step::Smoothed { momentum, share, rate, cost } => {
+            for ((g, w), v) in all {
+                *v = momentum * *v + share * g;
+                *w += rate * (*v - cost * *w);
+            }
+        }
+        Step::Adam { momentum, share, second, per_row, m_scale, s_scale, rate, cost } => {
+            for (((g, w), v), s) in all.zip(squared) {
+                let mean = per_row * g;
+                *v = momentum * *v + share * g;
+                *s = second * *s + (1.0 - second) * mean * mean;
+                let along = *v * m_scale / ((*s * s_scale).sqrt() + 1e-8);
+                *w += rate * (along - cost * *w);
+            }
+        }
+    }
+}
