@@ -1,2 +1,28 @@
 //! The command `onward`.
-fn main() {}
+
+mod args;
+mod commands;
+mod confusion;
+mod exit;
+mod experiment;
+mod picture;
+mod progress;
+mod run_dir;
+mod settings;
+mod source;
+mod trained;
+
+use args::{Args, Command, TOUR};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    exit::code(match &args.command {
+        None => std::io::stdout().write_all(TOUR.as_bytes()).map_err(Into::into),
+        Some(Command::Train(args)) => commands::train::run(args),
+        Some(Command::Experiments(args)) => commands::experiments::run(args),
+        Some(Command::Completions(args)) => commands::completions::run(args),
+    })
+}

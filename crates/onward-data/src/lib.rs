@@ -1,1 +1,19 @@
-//! To be filled.
+//! Readers of data sets: whatever the file, the answer is an [`onward::Dataset`].
+//!
+//! [`open`] finds out what kind of data a path holds. Every reader takes its input for hostile: it refuses wrong magic,
+//! short and long files, absurd sizes and numbers that are not finite, says what it found and what it expected, never
+//! panics, and allocates nothing that the file could not fill.
+
+mod cifar;
+mod detect;
+mod error;
+mod fetch;
+mod folder;
+mod idx;
+mod npy;
+mod table;
+
+pub use detect::{Kind, Loaded, open};
+pub use error::{Error, Result};
+pub use fetch::{KNOWN, Known, cache_dir, fetch, known};
+pub use folder::read_images;

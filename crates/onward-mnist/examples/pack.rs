@@ -10,7 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: pack FOLDER, with the four raw IDX files in it")?);
+    let folder =
+        PathBuf::from(std::env::args_os().nth(1).ok_or("usage: pack FOLDER, with the four raw IDX files in it")?);
     let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
     for ((name, size, parts), checksum) in FILES.into_iter().zip(CHECKSUMS) {
         let raw = std::fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;

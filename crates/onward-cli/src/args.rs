@@ -1,0 +1,37 @@
+//! The command line: what can be asked for, and the help that says so.
+
+use crate::commands::{completions, experiments, train};
+use clap::{Parser, Subcommand};
+
+/// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
+#[derive(Debug, Parser)]
+#[command(name = "onward", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do; without it, a short tour.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network: the default experiment, one that `onward experiments` lists, or a file of your own.
+    Train(train::Args),
+    /// List the experiments, print one as a file, or explain every setting.
+    Experiments(experiments::Args),
+    /// Print a completion script for your shell.
+    Completions(completions::Args),
+}
+
+/// What `onward` says when asked for nothing.
+pub const TOUR: &str = "\
+Onward trains neural networks with forward passes only: each layer learns for itself, to
+be more active on real data and less on data that should not occur. Nothing flows back.
+
+  onward train                  train on MNIST, which is built in: a minute on two cores
+  onward inspect runs/RUN       how that went
+  onward predict runs/RUN a.png what the network makes of your own images
+  onward train --data DIR       the same on your data: images by class, CSV, NPY, IDX, CIFAR
+  onward experiments            what else there is to train
+  onward COMMAND --help         every flag of a command
+";

@@ -1,0 +1,307 @@
+//! `onward train`.
+
+use crate::confusion;
+use crate::exit::{Interrupted, Usage};
+use crate::experiment::Experiment;
+use crate::progress::{Mode, Progress, Start, errors, grouped};
+use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
+use crate::settings::parse_flag;
+use crate::source::{Samples, samples};
+use anyhow::{Context, Result};
+use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use toml::Value;
+
+/// Flags of `onward train`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An experiment that `onward experiments` lists, or a file that ends in .toml.
+    #[arg(default_value = "default", conflicts_with = "resume")]
+    experiment: String,
+    /// Change a setting: KEY=VALUE, such as training.batch=50. `onward experiments --settings` explains them all.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// Visits to the whole training set (training.epochs).
+    #[arg(long, conflicts_with = "resume")]
+    epochs: Option<u32>,
+    /// Decides every random draw (seed).
+    #[arg(long, conflicts_with = "resume")]
+    seed: Option<u32>,
+    /// Use only the first N training samples (data.train).
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    limit: Option<u32>,
+    /// What to train on (data.source): a name that `onward data` lists, a file, or a folder.
+    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
+    data: Option<String>,
+    /// The run directory; by default a new one under runs/.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with an interrupted run, to the same bits as if it had never stopped.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Threads to compute with; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// How to show progress.
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    progress: Mode,
+    /// Minutes between checkpoints within an epoch; there is one after each epoch in any case.
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0)]
+    checkpoint_minutes: f64,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Device {
+    /// This machine's processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// How often the user asked to stop.
+static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Trains.
+pub fn run(args: &Args) -> Result<()> {
+    if args.device == Device::Cuda {
+        return Err(Usage(
+            "--device cuda: this build has no GPU engine; leave the flag out to compute on the CPU".into(),
+        )
+        .into());
+    }
+    if !(0.0..=1e6).contains(&args.checkpoint_minutes) {
+        return Err(Usage(format!("--checkpoint-minutes {}: expected 0 to 1,000,000", args.checkpoint_minutes)).into());
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads)
+        .build_global()
+        .context("the threads could not be started")?;
+    // A first Ctrl-C asks; a second one does not wait for the answer.
+    ctrlc::set_handler(|| {
+        if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::process::exit(130);
+        }
+    })
+    .context("Ctrl-C could not be prepared for")?;
+
+    match &args.resume {
+        Some(path) => {
+            let (run, experiment) = RunDir::reopen(path)?;
+            let samples = samples(&experiment)?;
+            let (trainer, seconds) = match run.last().exists() {
+                true => (Trainer::load(run.last())?, run.seconds()),
+                false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
+            };
+            Run { run, experiment, samples, trainer, seconds, metrics: Vec::new() }.train(args)
+        }
+        None => {
+            let experiment = Experiment::open(&args.experiment)?.with(changes(args)?)?;
+            // Whatever can be refused is refused before there is a directory.
+            let samples = samples(&experiment)?;
+            let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
+            let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
+            let run = RunDir::create(&path, &experiment)?;
+            Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new() }.train(args)
+        }
+    }
+}
+
+/// The settings that flags change.
+fn changes(args: &Args) -> Result<Vec<(String, Value)>> {
+    let mut changes = args.set.iter().map(|flag| parse_flag(flag)).collect::<Result<Vec<_>, _>>()?;
+    let numbers = [("training.epochs", args.epochs), ("seed", args.seed), ("data.train", args.limit)];
+    for (key, number) in numbers {
+        if let Some(number) = number {
+            changes.push(parse_flag(&format!("{key}={number}"))?);
+        }
+    }
+    if let Some(data) = &args.data {
+        changes.push(("data.source".into(), Value::String(data.clone())));
+    }
+    Ok(changes)
+}
+
+/// `runs/NAME-SEED-DATE-TIME`.
+fn default_path(experiment: &Experiment) -> PathBuf {
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+    let base = format!("{}-{}-{now}", experiment.name, experiment.recipe.seed.0);
+    let numbered = |n: u32| if n == 1 { base.clone() } else { format!("{base}-{n}") };
+    let free = (1..).map(|n| Path::new("runs").join(numbered(n))).find(|path| !path.exists());
+    free.expect("some number is free")
+}
+
+/// A run under way.
+struct Run {
+    run: RunDir,
+    experiment: Experiment,
+    samples: Samples,
+    trainer: Trainer,
+    /// Seconds of training before this process, and in it.
+    seconds: f64,
+    metrics: Vec<Metrics>,
+}
+
+impl Run {
+    fn train(mut self, args: &Args) -> Result<()> {
+        let path = self.run.path().display().to_string();
+        let position = self.trainer.position();
+        self.metrics = RunDir::metrics(self.run.path(), position.epoch)?;
+        self.run.write_metrics(&self.metrics)?;
+        let mut progress = Progress::start(
+            args.progress,
+            &Start {
+                network: self.trainer.network(),
+                experiment: &self.experiment.name,
+                run: &path,
+                samples: (self.samples.train.len(), self.samples.validation.as_ref().map_or(0, Dataset::len)),
+                epochs: self.trainer.epochs(),
+                steps: (self.trainer.steps_per_epoch(self.samples.train.len()), position.step),
+                batch: self.experiment.recipe.training.batch,
+                threads: rayon::current_num_threads(),
+            },
+        );
+        self.metrics.iter().for_each(|metrics| progress.epoch(metrics));
+
+        let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * args.checkpoint_minutes));
+        progress.stop();
+        outcome?;
+        if !self.trainer.is_done() {
+            let at = self.trainer.position();
+            progress
+                .say(&format!("\nStopped after step {} and saved. Go on with: onward train --resume {path}", at.step));
+            return Err(Interrupted.into());
+        }
+        self.finish(&progress)
+    }
+
+    /// Trains until done or interrupted, and saves what must not be lost.
+    fn epochs(&mut self, progress: &Progress, between_checkpoints: Duration) -> Result<()> {
+        let Run { run, samples, trainer, seconds, metrics, .. } = self;
+        let validation = samples.validation.as_ref();
+        let mut failure = None;
+        let mut since = Instant::now();
+        let mut saved = Instant::now();
+        let mut observe = |event: Event<'_>, trainer: &Trainer| {
+            let mut handle = || -> Result<()> {
+                match event {
+                    Event::Step(step) => {
+                        progress.step(step);
+                        if saved.elapsed() >= between_checkpoints {
+                            *seconds += since.elapsed().as_secs_f64();
+                            run.save(trainer, *seconds)?;
+                            (since, saved) = (Instant::now(), Instant::now());
+                        }
+                    }
+                    Event::Epoch(epoch) => {
+                        *seconds += since.elapsed().as_secs_f64();
+                        let validation_error = evaluate(trainer.network(), validation)?.0;
+                        let line = Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error };
+                        progress.epoch(&line);
+                        run.add_metrics(&line)?;
+                        let best = metrics.iter().map(mean_error).fold(f64::INFINITY, f64::min);
+                        if mean_error(&line) < best || validation.is_none() {
+                            run.save_best(trainer)?;
+                        }
+                        metrics.push(line);
+                        run.save(trainer, *seconds)?;
+                        (since, saved) = (Instant::now(), Instant::now());
+                    }
+                    _ => {}
+                }
+                Ok(())
+            };
+            if let Err(error) = handle() {
+                failure = Some(error);
+            }
+            let stop = failure.is_some() || INTERRUPTS.load(Ordering::SeqCst) > 0;
+            if stop { Flow::Stop } else { Flow::Continue }
+        };
+        trainer.fit(&samples.train, &mut observe)?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if !trainer.is_done() {
+            *seconds += since.elapsed().as_secs_f64();
+            run.save(trainer, *seconds)?;
+        }
+        Ok(())
+    }
+
+    /// The final numbers.
+    fn finish(self, progress: &Progress) -> Result<()> {
+        let path = self.run.path().display().to_string();
+        let network = self.trainer.network();
+        let (test_error, confusions) = evaluate(network, self.samples.test.as_ref())?;
+        let position = self.trainer.position();
+        let visited = position.step * self.experiment.recipe.training.batch as u64;
+        let summary = Summary {
+            experiment: self.experiment.name.clone(),
+            rule: self.experiment.recipe.rule,
+            seed: self.experiment.recipe.seed.0,
+            device: "cpu".into(),
+            threads: rayon::current_num_threads(),
+            epochs: position.epoch,
+            parameters: network.parameters(),
+            train_samples: self.samples.train.len(),
+            seconds: self.seconds,
+            samples_per_second: visited as f64 / self.seconds,
+            peak_rss_bytes: peak_rss_bytes(),
+            validation_error: self.metrics.last().map(|last| last.validation_error.clone()).unwrap_or_default(),
+            test_error,
+            test_confusion: confusions.iter().map(|(readout, e)| (*readout, e.confusion.clone())).collect(),
+            commit: option_env!("ONWARD_COMMIT"),
+        };
+        self.run.write_summary(&summary)?;
+        progress.end(&path, &summary);
+
+        if let (Some(test), Some((readout, evaluation))) = (&self.samples.test, confusions.last_key_value()) {
+            let columns = 80;
+            if let Some(table) = confusion::table(evaluation, network.class_names(), columns) {
+                progress.say(&format!("\nTest samples by class, {readout}:\n{}", table.trim_end()));
+            }
+            let paper = match self.experiment.paper.error {
+                0.0 => String::new(),
+                error => format!("   (the paper: {error} %)"),
+            };
+            progress.say(&format!(
+                "\nTest error on {}: {}{paper}",
+                grouped(test.len() as u64),
+                errors(&summary.test_error)
+            ));
+        }
+        progress.say(&format!(
+            "Trained for {:.0} s at {} samples/s. Everything is in {path}",
+            summary.seconds,
+            grouped(summary.samples_per_second as u64)
+        ));
+        progress.say(&format!("Next: onward inspect {path}, or onward predict {path} IMAGE…"));
+        Ok(())
+    }
+}
+
+fn mean_error(metrics: &Metrics) -> f64 {
+    let errors = &metrics.validation_error;
+    errors.values().sum::<f64>() / errors.len() as f64
+}
+
+type Evaluations = (BTreeMap<Readout, f64>, BTreeMap<Readout, onward::Evaluation>);
+
+/// Errors in per cent, and what they are made of, by every readout.
+fn evaluate(network: &Network, data: Option<&Dataset>) -> Result<Evaluations> {
+    let mut all = Evaluations::default();
+    for readout in network.readouts() {
+        if let Some(data) = data {
+            let evaluation = network.evaluate(data, readout)?;
+            all.0.insert(readout, evaluation.error());
+            all.1.insert(readout, evaluation);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,178 @@
+//! Experiments: a recipe, its data, and what the paper says of them.
+
+use crate::exit::Usage;
+use crate::settings;
+use anyhow::Result;
+use onward::Recipe;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// One experiment, every setting resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Experiment {
+    /// What it is called.
+    pub name: String,
+    /// What it shows.
+    pub about: String,
+    /// What it is trained on.
+    pub data: Data,
+    /// What the paper reports.
+    pub paper: Paper,
+    /// How it is trained.
+    #[serde(flatten)]
+    pub recipe: Recipe,
+}
+
+impl Default for Experiment {
+    fn default() -> Self {
+        Experiment {
+            name: "default".into(),
+            about: "A short run of the released recipe: wrong labels as negatives, on all of MNIST.".into(),
+            data: Data::default(),
+            paper: Paper::default(),
+            recipe: Recipe::default(),
+        }
+    }
+}
+
+/// What an experiment is trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Data {
+    /// `mnist`, a data set's name, or a path.
+    pub source: String,
+    /// Training samples used; 0 for all that are not held out.
+    pub train: usize,
+    /// Samples held out from the end of the training set.
+    pub validation: usize,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { source: "mnist".into(), train: 0, validation: 2_000 }
+    }
+}
+
+/// What the paper reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Paper {
+    /// Its section.
+    pub section: String,
+    /// Its test error in per cent; 0 where it gives none.
+    pub error: f64,
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        /// The experiments that the command carries, as files.
+        pub const EMBEDDED: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../../experiments/", $name, ".toml")))),*];
+    };
+}
+
+embedded![
+    "default",
+    "default-small",
+    "released-code",
+    "released-code-small",
+    "supervised",
+    "supervised-fast",
+    "supervised-jitter",
+    "supervised-jitter-small",
+];
+
+impl Experiment {
+    /// The experiment of this name, or of this file.
+    ///
+    /// # Errors
+    /// A [`Usage`] where there is none, or it has settings that are refused.
+    pub fn open(name: &str) -> Result<Self> {
+        if let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::from_settings(settings::parse_file(text, name)?)?);
+        }
+        if !name.ends_with(".toml") {
+            let near = settings::nearest(name, EMBEDDED.iter().map(|(known, _)| *known));
+            let hint = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            return Err(Usage(format!(
+                "there is no experiment `{name}`; {hint}`onward experiments` lists them, and a name that ends in .toml is a file"
+            ))
+            .into());
+        }
+        let text =
+            std::fs::read_to_string(name).map_err(|error| Usage(format!("{name}: it could not be read: {error}")))?;
+        let mut experiment = Self::from_settings(settings::parse_file(&text, name)?)?;
+        if !text.contains("name =")
+            && let Some(stem) = Path::new(name).file_stem()
+        {
+            experiment.name = stem.to_string_lossy().into_owned();
+        }
+        Ok(experiment)
+    }
+
+    /// The default experiment with these settings in place of its own.
+    ///
+    /// # Errors
+    /// A [`Usage`] where they do not fit.
+    pub fn from_settings(given: impl IntoIterator<Item = (String, Value)>) -> Result<Self, Usage> {
+        let mut table = Experiment::default().to_table();
+        given.into_iter().for_each(|(key, value)| settings::put(&mut table, &key, value));
+        Self::from_table(table)
+    }
+
+    /// This experiment with these settings in place of its own.
+    ///
+    /// # Errors
+    /// A [`Usage`] where they do not fit.
+    pub fn with(&self, given: impl IntoIterator<Item = (String, Value)>) -> Result<Self, Usage> {
+        let mut table = self.to_table();
+        given.into_iter().for_each(|(key, value)| settings::put(&mut table, &key, value));
+        Self::from_table(table)
+    }
+
+    fn from_table(table: Table) -> Result<Self, Usage> {
+        let experiment: Experiment =
+            table.try_into().map_err(|error: toml::de::Error| Usage(error.message().into()))?;
+        experiment.recipe.clone().check().map_err(|error| Usage(error.to_string()))?;
+        Ok(experiment)
+    }
+
+    /// As TOML values.
+    pub fn to_table(&self) -> Table {
+        Table::try_from(self).expect("an experiment is a table of plain values")
+    }
+
+    /// As a file, every setting with its range and meaning.
+    pub fn document(&self) -> String {
+        settings::document(&self.to_table())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_embedded_experiment_is_valid_and_named_as_its_file() {
+        for (name, _) in EMBEDDED {
+            let experiment = Experiment::open(name).unwrap();
+            assert_eq!(experiment.name, *name);
+            assert_ne!(experiment.about, "");
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), EMBEDDED.len(), "a file is not embedded");
+    }
+
+    #[test]
+    fn the_default_file_says_what_the_default_is() {
+        assert_eq!(Experiment::open("default").unwrap(), Experiment::default());
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest() {
+        let error = Experiment::open("superviced").unwrap_err().to_string();
+        assert!(error.contains("did you mean `supervised`?"), "{error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! The run directory: everything that a run leaves behind, each file written so that it is whole or not there.
+
+use crate::exit::Usage;
+use crate::experiment::Experiment;
+use anyhow::{Context, Result};
+use onward::checkpoint::write_atomically;
+use onward::{Readout, Trainer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A run directory in use: nobody else's until it is dropped.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metrics {
+    /// What training reports.
+    #[serde(flatten)]
+    pub epoch: onward::events::EpochReport,
+    /// Seconds of training so far, evaluation not counted.
+    pub seconds: f64,
+    /// Validation error in per cent by readout; empty without validation samples.
+    pub validation_error: BTreeMap<Readout, f64>,
+}
+
+/// `summary.json`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys are the contract, and say what they are")]
+pub struct Summary {
+    pub experiment: String,
+    pub rule: onward::settings::Rule,
+    pub seed: u64,
+    pub device: String,
+    pub threads: usize,
+    pub epochs: u32,
+    pub parameters: usize,
+    pub train_samples: usize,
+    pub seconds: f64,
+    pub samples_per_second: f64,
+    pub peak_rss_bytes: Option<u64>,
+    pub validation_error: BTreeMap<Readout, f64>,
+    pub test_error: BTreeMap<Readout, f64>,
+    pub test_confusion: BTreeMap<Readout, Vec<Vec<u64>>>,
+    pub commit: Option<&'static str>,
+}
+
+impl RunDir {
+    /// A new run directory.
+    ///
+    /// # Errors
+    /// A [`Usage`] where there is a run already.
+    pub fn create(path: &Path, experiment: &Experiment) -> Result<Self> {
+        if path.join("experiment.toml").exists() {
+            let problem = format!(
+                "{0}: there is a run here already; give another --out, or go on with it: onward train --resume {0}",
+                path.display()
+            );
+            return Err(Usage(problem).into());
+        }
+        std::fs::create_dir_all(path.join("checkpoint"))
+            .with_context(|| format!("{}: the run directory could not be made", path.display()))?;
+        let run = Self::lock(path)?;
+        run.write("experiment.toml", experiment.document().as_bytes())?;
+        Ok(run)
+    }
+
+    /// An earlier run's directory, and its experiment.
+    ///
+    /// # Errors
+    /// A [`Usage`] where it is none, or in use.
+    pub fn reopen(path: &Path) -> Result<(Self, Experiment)> {
+        let file = path.join("experiment.toml");
+        if !file.exists() {
+            return Err(Usage(format!("{}: not a run directory: it has no experiment.toml", path.display())).into());
+        }
+        let run = Self::lock(path)?;
+        Ok((run, Experiment::open(&file.to_string_lossy())?))
+    }
+
+    fn lock(path: &Path) -> Result<Self> {
+        let name = path.join(".lock");
+        let lock = File::create(&name).with_context(|| format!("{}: it could not be written", name.display()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let problem = format!("{}: another process is training in this run directory", path.display());
+                Err(Usage(problem).into())
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{}: it could not be locked", name.display()))
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last checkpoint's place.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("checkpoint/last.safetensors")
+    }
+
+    /// Saves the last checkpoint, and how many seconds of training it took.
+    pub fn save(&self, trainer: &Trainer, seconds: f64) -> Result<()> {
+        // Apart from the checkpoint, whose bytes are a function of the seed alone.
+        self.write("checkpoint/seconds", format!("{seconds}\n").as_bytes())?;
+        Ok(trainer.save(self.last(), &BTreeMap::new())?)
+    }
+
+    /// Seconds of training up to the last checkpoint; 0 where that is not known.
+    pub fn seconds(&self) -> f64 {
+        let text = std::fs::read_to_string(self.path.join("checkpoint/seconds")).unwrap_or_default();
+        text.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite()).unwrap_or(0.0)
+    }
+
+    /// Saves the network with the lowest validation error.
+    pub fn save_best(&self, trainer: &Trainer) -> Result<()> {
+        Ok(trainer.network().save(self.path.join("checkpoint/best.safetensors"))?)
+    }
+
+    /// The epochs recorded so far, up to `epochs` of them.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or a line before its last cannot be understood.
+    pub fn metrics(path: &Path, epochs: u32) -> Result<Vec<Metrics>> {
+        let file = path.join("metrics.jsonl");
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("{}: it could not be read", file.display()))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let mut all = Vec::new();
+        for (n, line) in lines.iter().enumerate() {
+            match serde_json::from_str::<Metrics>(line) {
+                Ok(metrics) if metrics.epoch.epoch <= epochs => all.push(metrics),
+                Ok(_) => break,
+                // A run that was killed may have left half a line behind.
+                Err(_) if n + 1 == lines.len() => break,
+                Err(error) => {
+                    return Err(Usage(format!("{}:{}: not a line of metrics: {error}", file.display(), n + 1)).into());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Replaces `metrics.jsonl`.
+    pub fn write_metrics(&self, all: &[Metrics]) -> Result<()> {
+        let mut text = String::new();
+        for metrics in all {
+            text.push_str(&serde_json::to_string(metrics)?);
+            text.push('\n');
+        }
+        self.write("metrics.jsonl", text.as_bytes())
+    }
+
+    /// Adds a line to `metrics.jsonl`.
+    pub fn add_metrics(&self, metrics: &Metrics) -> Result<()> {
+        let name = self.path.join("metrics.jsonl");
+        let add = || {
+            let mut file = File::options().create(true).append(true).open(&name)?;
+            file.write_all(format!("{}\n", serde_json::to_string(metrics)?).as_bytes())
+        };
+        add().with_context(|| format!("{}: it could not be written", name.display()))
+    }
+
+    /// Writes `summary.json`.
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        self.write("summary.json", format!("{}\n", serde_json::to_string_pretty(summary)?).as_bytes())
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        write_atomically(&path, contents).with_context(|| format!("{}: it could not be written", path.display()))
+    }
+}
+
+/// The most memory that this process has had, where the system says so.
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}

@@ -1,0 +1,438 @@
+//! Every setting of an experiment file: its key, its range, what it means. The one table that files are checked against and
+//! documented from.
+
+use crate::exit::Usage;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+/// A setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key, as `--set` takes it.
+    pub key: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it means, in a sentence or two.
+    pub help: &'static str,
+}
+
+/// What a setting may be.
+#[derive(Debug)]
+pub enum Kind {
+    /// A whole number.
+    Whole(i64, i64),
+    /// A number.
+    Number(f64, f64),
+    /// A number in a range, or this word.
+    NumberOr(f64, f64, &'static str),
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// A list of layers.
+    Layers,
+}
+
+use Kind::{Flag, Layers, Number, NumberOr, Text, Whole, Word};
+
+const fn setting(key: &'static str, kind: Kind, help: &'static str) -> Setting {
+    Setting { key, kind, help }
+}
+
+/// All settings, in the order of a file.
+pub const SETTINGS: &[Setting] = &[
+    setting("name", Text, "What the experiment is called; run directories are named after it."),
+    setting("about", Text, "What it shows, in a sentence."),
+    setting(
+        "rule",
+        Word(&["forward-forward"]),
+        "How weights learn: each layer for itself, from a positive and a negative pass.",
+    ),
+    setting(
+        "seed",
+        Whole(0, i64::MAX),
+        "Decides every random draw: initial weights, order, negatives, augmentation, dropout.",
+    ),
+    setting(
+        "paper.section",
+        Text,
+        "The section of the paper that the experiment is from; empty where it is from none.",
+    ),
+    setting(
+        "paper.error",
+        Number(0.0, 100.0),
+        "The test error that the paper reports, in per cent; 0 where it reports none.",
+    ),
+    setting("data.source", Text, "\"mnist\" (embedded), the name of a data set that `onward data` lists, or a path."),
+    setting(
+        "data.train",
+        Whole(0, i64::MAX),
+        "How many training samples to use, from the start; 0 for all that are not held out.",
+    ),
+    setting(
+        "data.validation",
+        Whole(0, i64::MAX),
+        "How many samples, the last ones of the training set, are held out to validate on.",
+    ),
+    setting(
+        "engine.precision",
+        Word(&["f32", "bf16", "reference"]),
+        "Arithmetic: single precision; products of bf16 numbers (faster where the processor has them); or plain loops in double precision (slow, for checking).",
+    ),
+    setting("network.layers", Layers, "The hidden layers from the bottom, each a number of units: [1000, 1000, 1000]."),
+    setting(
+        "network.label",
+        Word(&["replace", "prepend"]),
+        "Where the label goes in: in place of the first inputs, or in front of them all.",
+    ),
+    setting("network.label_strength", Number(0.01, 100.0), "What a label's input is set to."),
+    setting(
+        "network.input_normalization",
+        NORMALIZATIONS,
+        "What is done to each input, label included: divide by its root mean square, by its length, subtract its mean and divide by its deviation, or nothing.",
+    ),
+    setting(
+        "network.normalization",
+        NORMALIZATIONS,
+        "What is done to a layer's activities before the next layer reads them.",
+    ),
+    setting(
+        "network.dropout",
+        Number(0.0, 0.99),
+        "The share of each layer's activities that is silenced while training.",
+    ),
+    setting(
+        "goodness.kind",
+        Word(&["sum-of-squares", "mean-of-squares", "sum"]),
+        "What a layer's goodness is, of its activities.",
+    ),
+    setting("goodness.raise", Flag, "Whether positive data should have high goodness (true) or low goodness (false)."),
+    setting(
+        "goodness.threshold",
+        NumberOr(-1e9, 1e9, "auto"),
+        "The goodness at which a sample is as likely positive as negative; \"auto\" is what suits the kind (the width, for sum-of-squares).",
+    ),
+    setting(
+        "goodness.temperature",
+        Number(1e-4, 1e4),
+        "What the distance from the threshold is divided by: the higher, the softer the decision.",
+    ),
+    setting(
+        "objective.kind",
+        Word(&["logistic", "symmetric"]),
+        "What layers gain: each sample told apart by the threshold, or each pair by its difference in goodness.",
+    ),
+    setting(
+        "peer.strength",
+        Number(0.0, 10.0),
+        "Peer normalisation: how strongly each unit is drawn to the mean activity of its layer; 0 turns it off.",
+    ),
+    setting("peer.momentum", Number(0.0, 0.999_999), "How slowly the units' mean activities are followed."),
+    setting("peer.initial", Number(0.0, 100.0), "What the mean activities start from."),
+    setting(
+        "negatives.kind",
+        Word(&["hard", "uniform"]),
+        "Wrong labels: as often as the softmax head believes in them, or all equally often.",
+    ),
+    setting(
+        "augment.shift",
+        Whole(0, 1000),
+        "Images are shifted by up to this many pixels each way, anew at each visit.",
+    ),
+    setting("optimizer.kind", Word(&["smoothed", "adam"]), "How gradients become steps: smoothed (momentum), or Adam."),
+    setting("optimizer.rate", Number(1e-9, 10.0), "The layers' learning rate."),
+    setting("optimizer.momentum", Number(0.0, 0.999_999), "How much of the smoothed gradient is kept at each step."),
+    setting(
+        "optimizer.second_momentum",
+        Number(0.0, 0.999_999_9),
+        "How much of the smoothed squared gradient is kept at each step (adam alone).",
+    ),
+    setting("optimizer.weight_cost", Number(0.0, 10.0), "How strongly weights are drawn to zero; biases are not."),
+    setting("head.enabled", Flag, "Whether there is a softmax head; hard negatives and the one-pass readout need it."),
+    setting("head.rate", Number(1e-9, 10.0), "The head's learning rate."),
+    setting("head.momentum", Number(0.0, 0.999_999), "As in [optimizer], for the head."),
+    setting("head.weight_cost", Number(0.0, 10.0), "As in [optimizer], for the head."),
+    setting(
+        "head.memory",
+        Word(&["keep", "recompute"]),
+        "Keep a batch of each layer for the head to learn from (faster), or compute it again (memory does not grow with depth).",
+    ),
+    setting(
+        "readout.skip",
+        Whole(0, 1000),
+        "Layers at the bottom that neither readout looks at; the last layer always counts.",
+    ),
+    setting(
+        "training.epochs",
+        Whole(1, 1_000_000),
+        "Visits to the whole training set; with greedy order, for each layer.",
+    ),
+    setting("training.batch", Whole(1, 65_536), "Samples in a step."),
+    setting(
+        "training.order",
+        Word(&["simultaneous", "greedy"]),
+        "Whether all layers learn from every batch, or each for all epochs before the next starts.",
+    ),
+    setting(
+        "training.schedule",
+        Word(&["half-then-linear", "cosine", "constant"]),
+        "How the learning rates fall: not at all for the first half, then on a line to zero; on a cosine wave; or not at all.",
+    ),
+    setting(
+        "training.negligible",
+        Number(0.0, 0.1),
+        "A sample's step in a layer is left out where its probability of being told wrong is below this.",
+    ),
+];
+
+const NORMALIZATIONS: Kind = Word(&["rms", "length", "layer", "none"]);
+
+impl Kind {
+    /// What is expected, in words.
+    pub fn expected(&self) -> String {
+        match self {
+            Whole(low, i64::MAX) => format!("a whole number from {low}"),
+            Whole(low, high) => format!("a whole number, {low} to {high}"),
+            Number(low, high) => format!("a number, {low} to {high}"),
+            NumberOr(low, high, word) => format!("a number, {low} to {high}, or \"{word}\""),
+            Flag => "true or false".into(),
+            Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Text => "text in quotes".into(),
+            Layers => "a list of widths, such as [1000, 1000, 1000]".into(),
+        }
+    }
+
+    /// The value, if it is as expected; where a word is only misspelt, the nearest one.
+    fn check(&self, value: &Value) -> Result<(), Option<&'static str>> {
+        let in_range = |low, high| {
+            let number = value.as_float().or(value.as_integer().map(|n| n as f64));
+            number.is_some_and(|n| n >= low && n <= high)
+        };
+        let fits = match self {
+            Whole(low, high) => value.as_integer().is_some_and(|n| n >= *low && n <= *high),
+            Number(low, high) => in_range(*low, *high),
+            NumberOr(low, high, word) => in_range(*low, *high) || value.as_str() == Some(word),
+            Flag => value.is_bool(),
+            Word(words) => match value.as_str() {
+                Some(found) if words.contains(&found) => true,
+                Some(found) => return Err(nearest(found, words.iter().copied())),
+                None => false,
+            },
+            Text => value.is_str(),
+            Layers => value.as_array().is_some_and(|layers| {
+                !layers.is_empty() && layers.iter().all(|l| l.as_integer().is_some_and(|n| (1..=65_536).contains(&n)))
+            }),
+        };
+        if fits { Ok(()) } else { Err(None) }
+    }
+}
+
+/// A setting with its value, and where it was given.
+type Given = (String, Value);
+
+/// The settings of an experiment file, checked: keys as `--set` takes them.
+///
+/// # Errors
+/// A [`Usage`] that names the file, the line, the key, what was found and what was expected.
+pub fn parse_file(text: &str, file: &str) -> Result<Vec<Given>, Usage> {
+    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    let broken = |error: toml::de::Error| {
+        let at = error.span().map_or(String::new(), |span| format!(":{}", line(span.start)));
+        Usage(format!("{file}{at}: not valid TOML: {}", error.message()))
+    };
+    let table = DeTable::parse(text).map_err(broken)?;
+    let mut leaves = Vec::new();
+    collect(table.get_ref(), "", &mut leaves);
+    // The same text once more as plain values; `leaves` knows where each was.
+    let plain: Table = text.parse().map_err(broken)?;
+    let mut given = Vec::new();
+    for (key, at) in leaves {
+        let place = format!("{file}:{}", line(at));
+        let value = key.split('.').try_fold(&Value::Table(plain.clone()), |table, part| table.get(part)).cloned();
+        let value = value.ok_or_else(|| Usage(format!("{place}: key `{key}` holds a dot or is empty")))?;
+        check(&key, &value, &place)?;
+        given.push((key, value));
+    }
+    Ok(given)
+}
+
+fn collect(table: &DeTable<'_>, prefix: &str, leaves: &mut Vec<(String, usize)>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        match value.get_ref() {
+            DeValue::Table(inner) if is_table(&path) => collect(inner, &path, leaves),
+            _ => leaves.push((path, key.span().start)),
+        }
+    }
+}
+
+fn is_table(path: &str) -> bool {
+    SETTINGS.iter().any(|s| s.key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// A setting given as `key=value`.
+///
+/// # Errors
+/// As [`parse_file`].
+pub fn parse_flag(flag: &str) -> Result<Given, Usage> {
+    let place = format!("--set {flag}");
+    let Some((key, text)) = flag.split_once('=') else {
+        return Err(Usage(format!("{place}: expected key=value, such as training.epochs=20")));
+    };
+    let (key, text) = (key.trim(), text.trim());
+    // A bare word is the text itself: no shell needs to be told about quotes within quotes.
+    let value = match format!("value = {text}").parse::<Table>() {
+        Ok(mut table) => table.remove("value").expect("it was just put there"),
+        Err(_) => Value::String(text.into()),
+    };
+    check(key, &value, &place)?;
+    Ok((key.into(), value))
+}
+
+fn check(key: &str, value: &Value, place: &str) -> Result<(), Usage> {
+    let Some(setting) = SETTINGS.iter().find(|s| s.key == key) else {
+        let hint = match nearest(key, SETTINGS.iter().map(|s| s.key)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`onward experiments --settings` lists them all".into(),
+        };
+        return Err(Usage(format!("{place}: there is no setting `{key}`; {hint}")));
+    };
+    setting.kind.check(value).map_err(|near| {
+        let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+        Usage(format!("{place}: `{key}` is {value}, expected {}{hint}", setting.kind.expected()))
+    })
+}
+
+/// The word that `found` is most likely a misspelling of.
+pub fn nearest<'a>(found: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let scored = words.map(|word| {
+        let whole = strsim::normalized_damerau_levenshtein(found, word);
+        let end = 0.95 * strsim::normalized_damerau_levenshtein(&last(found), &last(word));
+        (whole.max(end), word)
+    });
+    scored.filter(|(score, _)| *score > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+}
+
+/// An experiment's values as a file, every setting with its range and meaning.
+pub fn document(values: &Table) -> String {
+    let mut text = String::new();
+    let mut table = "";
+    for setting in SETTINGS {
+        let (in_table, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+        if in_table != table {
+            text.push_str(&format!("\n[{in_table}]\n"));
+            table = in_table;
+        }
+        let value = lookup(values, setting.key).expect("every setting has a value");
+        for line in wrapped(&format!("{} ({})", setting.help, setting.kind.expected()), 98) {
+            text.push_str(&format!("# {line}\n"));
+        }
+        text.push_str(&format!("{name} = {value}\n"));
+    }
+    text
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always a line");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.into());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// The value of a dotted key.
+pub fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    let value = table.get(first)?;
+    if rest.is_empty() { Some(value) } else { lookup(value.as_table()?, rest) }
+}
+
+/// Puts a value at a dotted key, replacing what was there.
+pub fn put(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => _ = table.insert(key.into(), value),
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+            if let Some(inner) = inner.as_table_mut() {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Experiment;
+
+    #[test]
+    fn the_table_and_the_structs_have_the_same_keys() {
+        fn keys(table: &Table, prefix: &str, all: &mut Vec<String>) {
+            for (key, value) in table {
+                match value {
+                    Value::Table(inner) => keys(inner, &format!("{prefix}{key}."), all),
+                    _ => all.push(format!("{prefix}{key}")),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        keys(&Experiment::default().to_table(), "", &mut found);
+        let mut listed: Vec<_> = SETTINGS.iter().map(|s| s.key.to_owned()).collect();
+        found.sort();
+        listed.sort();
+        assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn the_default_document_is_a_valid_file_of_the_defaults() {
+        let text = document(&Experiment::default().to_table());
+        let given = parse_file(&text, "default.toml").unwrap();
+        assert_eq!(given.len(), SETTINGS.len());
+        assert_eq!(Experiment::from_settings(given).unwrap(), Experiment::default());
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn refusals_name_the_line_the_key_and_the_nearest() {
+        let refused = |text| parse_file(text, "my.toml").unwrap_err().0;
+        assert_eq!(
+            refused("[training]\nepochs = 3\nbach = 10\n"),
+            "my.toml:3: there is no setting `training.bach`; did you mean `training.batch`?"
+        );
+        assert_eq!(refused("epochs = 3"), "my.toml:1: there is no setting `epochs`; did you mean `training.epochs`?");
+        assert_eq!(
+            refused("\n[negatives]\nkind = \"hart\""),
+            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\"; did you mean \"hard\"?"
+        );
+        assert_eq!(
+            refused("[training]\nbatch = 0"),
+            "my.toml:2: `training.batch` is 0, expected a whole number, 1 to 65536"
+        );
+        assert!(refused("[network]\nlayers = [10, \"x\"]").contains("expected a list of widths"));
+        assert!(refused("training = 5").contains("there is no setting `training`"));
+        assert!(refused("[training\nbatch = 1").starts_with("my.toml:1: not valid TOML"));
+        assert!(refused("\"a.b\" = 1").contains("`a.b`"));
+        assert!(refused("[optimizer]\nrate = nan").contains("optimizer.rate"));
+        assert!(refused("zzzzqqq = 1").contains("lists them all"));
+    }
+
+    #[test]
+    fn flags_take_bare_words() {
+        assert_eq!(parse_flag("negatives.kind=uniform").unwrap().1, Value::String("uniform".into()));
+        assert_eq!(parse_flag("data.source=/tmp/a b").unwrap().1, Value::String("/tmp/a b".into()));
+        assert_eq!(parse_flag(" training.batch = 7").unwrap(), ("training.batch".into(), Value::Integer(7)));
+        assert!(parse_flag("training.batch").unwrap_err().0.contains("expected key=value"));
+        assert!(parse_flag("training.batch=x").unwrap_err().0.contains("expected a whole number"));
+    }
+}

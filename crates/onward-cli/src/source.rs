@@ -1,0 +1,57 @@
+//! From a data source's name to samples.
+
+use crate::exit::Usage;
+use crate::experiment::{Data, Experiment};
+use anyhow::Result;
+use onward::Dataset;
+use std::path::Path;
+
+/// The samples of an experiment.
+#[derive(Debug)]
+pub struct Samples {
+    /// To train on.
+    pub train: Dataset,
+    /// Held out of the training set.
+    pub validation: Option<Dataset>,
+    /// For the final number.
+    pub test: Option<Dataset>,
+}
+
+/// Everything at a source: training samples, and test samples where it has any.
+///
+/// # Errors
+/// A [`Usage`] where there is no such data, or it cannot be read.
+pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
+    if source == "mnist" {
+        return Ok((onward_mnist::train(), Some(onward_mnist::test())));
+    }
+    let known = onward_data::known(source).map(|known| onward_data::cache_dir().join(known.name));
+    let path = match &known {
+        Some(cached) if !Path::new(source).exists() => cached,
+        _ => Path::new(source),
+    };
+    if known.is_some() && !path.exists() {
+        return Err(Usage(format!("{source} is not here yet: fetch it with `onward data fetch {source}`")).into());
+    }
+    let loaded = onward_data::open(path).map_err(|error| Usage(error.to_string()))?;
+    Ok((loaded.train, loaded.test))
+}
+
+/// The samples that an experiment asks for.
+///
+/// # Errors
+/// As [`open`]; also where there are too few.
+pub fn samples(experiment: &Experiment) -> Result<Samples> {
+    let Data { source, train: limit, validation: held_out } = &experiment.data;
+    let (all, test) = open(source)?;
+    let Some(rest) = all.len().checked_sub(*held_out).filter(|rest| *rest > 0) else {
+        let have = all.len();
+        return Err(Usage(format!(
+            "{source} has {have} training samples, of which `data.validation` would hold out {held_out}: lower it"
+        ))
+        .into());
+    };
+    let take = if *limit == 0 { rest } else { rest.min(*limit) };
+    let validation = if *held_out > 0 { Some(all.slice(rest..all.len())?) } else { None };
+    Ok(Samples { train: if take == all.len() { all } else { all.slice(0..take)? }, validation, test })
+}

@@ -1,0 +1,263 @@
+//! Public data sets: where they are, how to know them, how to get them.
+
+use crate::error::{Error, Result};
+use flate2::read::GzDecoder;
+use md5::{Digest, Md5};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A public data set.
+#[derive(Debug)]
+pub struct Known {
+    /// What it is called here.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// On what terms it may be used.
+    pub licence: &'static str,
+    /// Folders on the web that hold its files.
+    pub mirrors: &'static [&'static str],
+    /// Its files.
+    pub files: &'static [Published],
+}
+
+/// A published file.
+#[derive(Debug)]
+pub struct Published {
+    /// Its name.
+    pub name: &'static str,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its MD5, as published with it.
+    pub md5: &'static str,
+}
+
+const fn file(name: &'static str, bytes: u64, md5: &'static str) -> Published {
+    Published { name, bytes, md5 }
+}
+
+/// The data sets that can be fetched.
+pub const KNOWN: &[Known] = &[
+    Known {
+        name: "mnist-files",
+        about: "MNIST as published: 70,000 handwritten digits, 28×28 grey",
+        licence: "CC BY-SA 3.0",
+        mirrors: &[
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ],
+        files: &[
+            file("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            file("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+            file("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+            file("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+        ],
+    },
+    Known {
+        name: "fashion-mnist",
+        about: "Fashion-MNIST: 70,000 pieces of clothing in 10 classes, 28×28 grey",
+        licence: "MIT",
+        mirrors: &[
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ],
+        files: &[
+            file("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+            file("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
+            file("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
+            file("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
+        ],
+    },
+    Known {
+        name: "cifar10",
+        about: "CIFAR-10: 60,000 photographs in 10 classes, 32×32 colour",
+        licence: "none stated; cite Krizhevsky, 2009",
+        mirrors: &["https://www.cs.toronto.edu/~kriz/"],
+        files: &[file("cifar-10-binary.tar.gz", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")],
+    },
+];
+
+/// The data set of this name.
+pub fn known(name: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.name == name)
+}
+
+/// Where fetched data is kept: `$ONWARD_DATA`, or `onward` in the user's cache folder.
+pub fn cache_dir() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("ONWARD_DATA")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("onward")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/onward")))
+        .unwrap_or_else(|| PathBuf::from("onward-data"))
+}
+
+/// Downloads a data set into `into/NAME`, which is returned. Files that are there already, whole, are kept. `say` is
+/// told what is being done. The download itself is the work of `curl` or `wget`, whichever is installed.
+///
+/// # Errors
+/// Where there is no network, or a file is not the published one; it says how to get the files by hand.
+pub fn fetch(known: &Known, into: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf> {
+    let folder = into.join(known.name);
+    std::fs::create_dir_all(&folder).map_err(|error| Error::new(&folder, format!("it could not be made: {error}")))?;
+    for file in known.files {
+        let place = folder.join(file.name);
+        if check(&place, file).is_ok() {
+            say(&format!("{} is here already", file.name));
+        } else {
+            download(known, file, &folder, &mut say)?;
+        }
+        if file.name.ends_with(".tar.gz") {
+            unpack(&place, &folder)?;
+        }
+    }
+    Ok(folder)
+}
+
+fn download(known: &Known, file: &Published, folder: &Path, say: &mut impl FnMut(&str)) -> Result<()> {
+    let mut problems = Vec::new();
+    for mirror in known.mirrors {
+        let url = format!("{mirror}{}", file.name);
+        say(&format!("fetching {url} ({:.1} MB)", file.bytes as f64 / 1e6));
+        let scratch = tempfile::NamedTempFile::new_in(folder)
+            .map_err(|error| Error::new(folder, format!("it could not be written to: {error}")))?;
+        if let Err(problem) = transfer(&url, scratch.path(), file.bytes) {
+            problems.push(format!("{url}: {problem}"));
+            continue;
+        }
+        match check(scratch.path(), file) {
+            Ok(()) => {
+                let place = folder.join(file.name);
+                let kept = scratch.as_file().sync_all().and_then(|()| Ok(scratch.persist(&place)?));
+                return kept.map(drop).map_err(|error| Error::new(&place, format!("it could not be kept: {error}")));
+            }
+            Err(problem) => problems.push(format!("{url}: {problem}")),
+        }
+    }
+    Err(Error::new(
+        folder,
+        format!(
+            "{} could not be fetched ({}). By hand: download it from {}{} on a machine with a network, put it into this \
+             folder, and run the command again; its MD5 is {}",
+            file.name,
+            problems.join("; "),
+            known.mirrors[0],
+            file.name,
+            file.md5
+        ),
+    ))
+}
+
+/// Has `curl` or `wget` write `url` to `to`.
+fn transfer(url: &str, to: &Path, bytes: u64) -> std::result::Result<(), String> {
+    let limit = bytes.to_string();
+    let mut curl = Command::new("curl");
+    curl.args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "20"])
+        .args(["--max-filesize", &limit, "--output"])
+        .arg(to)
+        .arg(url);
+    let mut wget = Command::new("wget");
+    wget.args(["--quiet", "--connect-timeout=20", "--tries=2", "-O"]).arg(to).arg(url);
+    for mut program in [curl, wget] {
+        match program.output() {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                return Err(if said.is_empty() { format!("no answer ({})", output.status) } else { said });
+            }
+            Err(_) => {}
+        }
+    }
+    Err("neither `curl` nor `wget` is installed".into())
+}
+
+/// Whether the file at `path` is the published one.
+fn check(path: &Path, published: &Published) -> std::result::Result<(), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    if length != published.bytes {
+        return Err(format!("found {length} bytes, expected {}", published.bytes));
+    }
+    let (mut reader, mut hash, mut buffer) = (BufReader::new(file), Md5::new(), vec![0; 1 << 16]);
+    loop {
+        match reader.read(&mut buffer).map_err(|error| error.to_string())? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == published.md5 { Ok(()) } else { Err(format!("found MD5 {found}, expected {}", published.md5)) }
+}
+
+/// Unpacks an archive's files into `folder`, without any folders of its own.
+fn unpack(archive: &Path, folder: &Path) -> Result<()> {
+    let broken = |error: std::io::Error| Error::new(archive, format!("it could not be unpacked: {error}"));
+    let file = File::open(archive).map_err(broken)?;
+    for entry in tar::Archive::new(GzDecoder::new(BufReader::new(file))).entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        // The last part of the name alone: nothing in an archive decides which folder is written to.
+        let name = entry.path().map_err(broken)?.file_name().map(ToOwned::to_owned);
+        let Some(name) = name else { continue };
+        let mut scratch = tempfile::NamedTempFile::new_in(folder).map_err(broken)?;
+        std::io::copy(&mut entry, &mut scratch).map_err(broken)?;
+        scratch.persist(folder.join(name)).map_err(|error| broken(error.error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_published_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hello");
+        std::fs::write(&path, "hello").unwrap();
+        assert_eq!(check(&path, &file("hello", 5, "5d41402abc4b2a76b9719d911017c592")), Ok(()));
+        assert!(
+            check(&path, &file("hello", 5, "00000000000000000000000000000000")).unwrap_err().contains("found MD5 5d41")
+        );
+        assert!(check(&path, &file("hello", 6, "")).unwrap_err().contains("found 5 bytes, expected 6"));
+    }
+
+    #[test]
+    fn without_a_network_it_says_what_to_do() {
+        const NOWHERE: Known = Known {
+            name: "nowhere",
+            about: "",
+            licence: "",
+            mirrors: &["http://127.0.0.1:9/"],
+            files: &[file("a.gz", 3, "900150983cd24fb0d6963f7d28e17f72")],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let error = fetch(&NOWHERE, folder.path(), |_| ()).unwrap_err().to_string();
+        assert!(error.contains("By hand: download it from http://127.0.0.1:9/a.gz"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path().join("nowhere")).unwrap().count(), 0, "no scratch file is left");
+
+        // Put there by hand, it is taken.
+        std::fs::write(folder.path().join("nowhere/a.gz"), "abc").unwrap();
+        fetch(&NOWHERE, folder.path(), |_| ()).unwrap();
+    }
+
+    #[test]
+    fn archives_write_only_where_they_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("a.tar.gz");
+        let mut builder =
+            tar::Builder::new(flate2::write::GzEncoder::new(File::create(&archive).unwrap(), Default::default()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        let name = b"../../evil";
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
+        header.set_cksum();
+        builder.append(&header, &b"abc"[..]).unwrap();
+        builder.into_inner().unwrap().finish().unwrap();
+        unpack(&archive, folder.path()).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("evil")).unwrap(), b"abc");
+    }
+}

@@ -1,0 +1,148 @@
+//! Folders of images by class: `FOLDER/CLASS/IMAGE.png`, with `train/` and `test/` above them or not.
+
+use crate::detect::Split;
+use crate::error::{Error, Result, dataset};
+use image::{ColorType, DynamicImage, ImageReader};
+use onward::{Dataset, Shape, Values};
+use std::path::{Path, PathBuf};
+
+/// Names of the folder with the test images.
+const TEST: [&str; 3] = ["test", "val", "valid"];
+
+/// True where `folder` holds folders with images, or `train/` does.
+pub fn is(folder: &Path) -> bool {
+    let root = Some(folder.join("train")).filter(|train| train.is_dir()).unwrap_or(folder.to_owned());
+    let classes = entries(&root).unwrap_or_default();
+    classes.iter().any(|class| class.is_dir() && entries(class).is_ok_and(|files| files.iter().any(|f| is_image(f))))
+}
+
+/// The images of a folder.
+pub fn read(folder: &Path) -> Result<Split> {
+    if !folder.join("train").is_dir() {
+        return Ok(Split { train: read_classes(folder, None)?, test: None });
+    }
+    let train = read_classes(&folder.join("train"), None)?;
+    let test = TEST.iter().map(|name| folder.join(name)).find(|test| test.is_dir());
+    let test = test.map(|test| read_classes(&test, Some(&train))).transpose()?;
+    Ok(Split { train, test })
+}
+
+/// The images of each class folder; `like`: another split, whose classes and shape these must have.
+fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
+    let folders: Vec<PathBuf> = entries(root)?.into_iter().filter(|path| path.is_dir()).collect();
+    let names: Vec<String> = match like {
+        Some(like) => like.classes().to_vec(),
+        None => folders.iter().map(|path| name(path)).collect(),
+    };
+    let mut shape = like.map(|like| (like.shape(), PathBuf::from("the training images")));
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for folder in &folders {
+        let Some(class) = names.iter().position(|known| *known == name(folder)) else {
+            return Err(Error::new(folder, format!("no such class among the training images: they have {names:?}")));
+        };
+        for path in entries(folder)?.into_iter().filter(|path| is_image(path)) {
+            let image = open(&path)?;
+            let found = shape_of(&image);
+            let (expected, first) = shape.get_or_insert_with(|| (found, path.clone()));
+            if found != *expected {
+                let problem = format!("it is {found} (channels×height×width), but {} is {expected}", first.display());
+                return Err(Error::new(&path, problem));
+            }
+            push(&image, &mut pixels);
+            labels.push(class as u32);
+        }
+    }
+    let Some((shape, _)) = shape.filter(|_| !labels.is_empty()) else {
+        return Err(Error::new(root, "found no PNG or JPEG images in its folders"));
+    };
+    dataset(root, shape, Values::Bytes(pixels), labels, names)
+}
+
+/// Image files, and those in folders, as samples of `shape`: colour is added or taken away as needed, and with `resize`
+/// so is size. Returns each sample's path beside them.
+///
+/// # Errors
+/// Where a path cannot be read or is no PNG or JPEG image, or has another size.
+pub fn read_images(paths: &[PathBuf], shape: Shape, resize: bool) -> Result<(Vec<PathBuf>, Dataset)> {
+    let mut files = Vec::new();
+    for path in paths {
+        match path.is_dir() {
+            true => files.extend(entries(path)?.into_iter().filter(|file| is_image(file))),
+            false => files.push(path.clone()),
+        }
+    }
+    let Some(first) = files.first() else {
+        let path = paths.first().map_or(Path::new("."), PathBuf::as_path);
+        return Err(Error::new(path, "found no PNG or JPEG images there"));
+    };
+    let mut pixels = Vec::new();
+    for path in &files {
+        let mut image = open(path)?;
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        if (height, width) != (shape.height, shape.width) {
+            if !resize {
+                let problem = format!(
+                    "it is {height}×{width} (height×width), the network expects {}×{}; resizing it must be asked for",
+                    shape.height, shape.width
+                );
+                return Err(Error::new(path, problem));
+            }
+            let filter = image::imageops::FilterType::Triangle;
+            image = image.resize_exact(shape.width as u32, shape.height as u32, filter);
+        }
+        let image = match shape.channels {
+            1 => DynamicImage::ImageLuma8(image.to_luma8()),
+            3 => DynamicImage::ImageRgb8(image.to_rgb8()),
+            4 => DynamicImage::ImageRgba8(image.to_rgba8()),
+            other => {
+                return Err(Error::new(path, format!("an image has 1, 3 or 4 channels, the network expects {other}")));
+            }
+        };
+        push(&image, &mut pixels);
+    }
+    let data = dataset(first, shape, Values::Bytes(pixels), Vec::new(), Vec::new())?;
+    Ok((files, data))
+}
+
+fn open(path: &Path) -> Result<DynamicImage> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::unread(path))?;
+    let image =
+        reader.decode().map_err(|error| Error::new(path, format!("it is no whole PNG or JPEG image: {error}")))?;
+    Ok(match image.color() {
+        ColorType::L8 | ColorType::Rgb8 => image,
+        color if color.has_color() => DynamicImage::ImageRgb8(image.to_rgb8()),
+        _ => DynamicImage::ImageLuma8(image.to_luma8()),
+    })
+}
+
+fn shape_of(image: &DynamicImage) -> Shape {
+    let channels = usize::from(image.color().channel_count());
+    Shape::image(channels, image.height() as usize, image.width() as usize)
+}
+
+/// Interleaved pixels as channel planes.
+fn push(image: &DynamicImage, pixels: &mut Vec<u8>) {
+    let (bytes, channels) = (image.as_bytes(), usize::from(image.color().channel_count()));
+    for channel in 0..channels {
+        pixels.extend(bytes.iter().skip(channel).step_by(channels));
+    }
+}
+
+fn is_image(path: &Path) -> bool {
+    let end = path.extension().map(|end| end.to_string_lossy().to_lowercase());
+    path.is_file() && matches!(end.as_deref(), Some("png" | "jpg" | "jpeg"))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a folder holds, by name.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::unread(folder))?;
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    if let Ok(paths) = &mut paths {
+        paths.sort();
+    }
+    paths.map_err(Error::unread(folder))
+}

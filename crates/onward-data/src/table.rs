@@ -1,0 +1,79 @@
+//! CSV: a sample a line, numbers, and a label: the column named `label`, `class` or `target`, or the last one.
+
+use crate::error::{Error, Result, dataset};
+use onward::{Dataset, Shape, Values};
+use std::path::Path;
+
+const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
+
+/// The samples of a file.
+pub fn read(path: &Path) -> Result<Dataset> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .map_err(|error| Error::new(path, format!("it could not be read: {error}")))?;
+    let (mut values, mut labels): (Vec<f32>, Vec<String>) = Default::default();
+    let (mut width, mut label_column) = (0, 0);
+    for (n, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| Error::new(path, refusal(&error)))?;
+        let line = record.position().map_or(n as u64 + 1, csv::Position::line);
+        if n == 0 {
+            width = record.len();
+            if width < 2 {
+                return Err(Error::new(path, format!("line {line} has {width} column, expected numbers and a label")));
+            }
+            let named = record.iter().position(|name| LABEL_NAMES.contains(&name.to_lowercase().as_str()));
+            label_column = named.unwrap_or(width - 1);
+            let is_header =
+                record.iter().enumerate().any(|(c, field)| c != label_column && field.parse::<f32>().is_err());
+            if is_header || named.is_some() {
+                continue;
+            }
+        }
+        for (column, field) in record.iter().enumerate() {
+            if column == label_column {
+                labels.push(field.to_owned());
+                continue;
+            }
+            match field.parse::<f32>() {
+                Ok(value) if value.is_finite() => values.push(value),
+                _ => {
+                    let problem =
+                        format!("line {line}, column {}: found \"{field}\", expected a finite number", column + 1);
+                    return Err(Error::new(path, problem));
+                }
+            }
+        }
+    }
+    let mut classes = labels.clone();
+    classes.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        _ => a.cmp(b),
+    });
+    classes.dedup();
+    let indices = labels.iter().map(|label| classes.iter().position(|c| c == label).unwrap_or(0) as u32).collect();
+    if classes.len() > 1000 && classes.len() * 2 > labels.len() {
+        let problem = format!(
+            "column {} should hold labels, but has {} different values in {} lines: name the label's column `label`",
+            label_column + 1,
+            classes.len(),
+            labels.len()
+        );
+        return Err(Error::new(path, problem));
+    }
+    dataset(path, Shape::features(width.saturating_sub(1).max(1)), Values::Floats(values), indices, classes)
+}
+
+fn refusal(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            format!("line {line} has {len} columns, expected {expected_len} as in the first line")
+        }
+        csv::ErrorKind::Utf8 { pos, .. } => {
+            format!("line {} is not UTF-8 text: is this a CSV file?", pos.as_ref().map_or(0, csv::Position::line))
+        }
+        _ => format!("it could not be read: {error}"),
+    }
+}
