@@ -25,13 +25,13 @@ pub enum Command {
 
 /// What `onward` says when asked for nothing.
 pub const TOUR: &str = "\
-Onward trains neural networks with forward passes only: each layer learns for itself, to
-be more active on real data and less on data that should not occur. Nothing flows back.
+Onward trains neural networks with forward passes only: each layer learns for
+itself, to be more active on real data and less on data that should not occur.
 
-  onward train                  train on MNIST, which is built in: a minute on two cores
-  onward inspect runs/RUN       how that went
-  onward predict runs/RUN a.png what the network makes of your own images
-  onward train --data DIR       the same on your data: images by class, CSV, NPY, IDX, CIFAR
-  onward experiments            what else there is to train
-  onward COMMAND --help         every flag of a command
+  onward train                 train on MNIST, which is built in: under a minute
+  onward inspect RUN           how that went
+  onward predict RUN a.png     what the network makes of images of your own
+  onward train --data PATH     the same on your data: images, CSV, NPY, IDX
+  onward experiments           what else there is to train
+  onward COMMAND --help        every flag of a command
 ";

@@ -29,7 +29,7 @@ impl Default for Experiment {
     fn default() -> Self {
         Experiment {
             name: "default".into(),
-            about: "A short run of the released recipe: wrong labels as negatives, on all of MNIST.".into(),
+            about: "The released recipe, short: ten epochs on all of MNIST.".into(),
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),
@@ -141,12 +141,28 @@ impl Experiment {
 
     /// As TOML values.
     pub fn to_table(&self) -> Table {
-        Table::try_from(self).expect("an experiment is a table of plain values")
+        let mut table = Table::try_from(self).expect("an experiment is a table of plain values");
+        shorten(&mut table);
+        table
     }
 
     /// As a file, every setting with its range and meaning.
     pub fn document(&self) -> String {
         settings::document(&self.to_table())
+    }
+}
+
+/// Single precision numbers as people write them: 0.03, not 0.029999999329447746.
+fn shorten(table: &mut Table) {
+    for (_, value) in table.iter_mut() {
+        match value {
+            Value::Table(inner) => shorten(inner),
+            Value::Float(number) => {
+                let text = (*number as f32).to_string();
+                *number = text.parse().unwrap_or(*number);
+            }
+            _ => {}
+        }
     }
 }
 

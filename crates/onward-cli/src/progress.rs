@@ -114,7 +114,7 @@ impl Progress {
         let errors: String = self.readouts.iter().map(|readout| format!("{:>13}", readout.to_string())).collect();
         let heading = if errors.is_empty() { "" } else { "validation error" };
         self.line(&format!("\n{:>18}{heading:>width$}", "", width = errors.len().max(heading.len())));
-        self.line(&format!("  epoch      loss  {errors}  goodness +/- by layer (1: threshold)"));
+        self.line(&format!("  epoch      loss  {errors}  goodness +/- (threshold: 1)"));
     }
 
     /// One step is done.

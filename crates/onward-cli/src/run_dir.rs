@@ -1,9 +1,10 @@
 //! The run directory: everything that a run leaves behind, each file written so that it is whole or not there.
 
 use crate::exit::Usage;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Paper};
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
+use onward::events::EpochReport;
 use onward::{Readout, Trainer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,15 +24,15 @@ pub struct RunDir {
 pub struct Metrics {
     /// What training reports.
     #[serde(flatten)]
-    pub epoch: onward::events::EpochReport,
+    pub epoch: EpochReport,
     /// Seconds of training so far, evaluation not counted.
     pub seconds: f64,
     /// Validation error in per cent by readout; empty without validation samples.
     pub validation_error: BTreeMap<Readout, f64>,
 }
 
-/// `summary.json`.
-#[derive(Clone, Debug, Serialize)]
+/// `summary.json`: what a run came to, with all that is needed to tell what it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the keys are the contract, and say what they are")]
 pub struct Summary {
     pub experiment: String,
@@ -48,7 +49,28 @@ pub struct Summary {
     pub validation_error: BTreeMap<Readout, f64>,
     pub test_error: BTreeMap<Readout, f64>,
     pub test_confusion: BTreeMap<Readout, Vec<Vec<u64>>>,
-    pub commit: Option<&'static str>,
+    pub commit: Option<String>,
+    pub paper: Paper,
+    pub settings: toml::Table,
+    pub epochs_log: Vec<EpochLine>,
+}
+
+/// One epoch in `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as above")]
+pub struct EpochLine {
+    pub epoch: u32,
+    pub seconds: f64,
+    pub loss: f64,
+    pub validation_error: BTreeMap<Readout, f64>,
+}
+
+impl Metrics {
+    /// What the summary keeps of an epoch.
+    pub fn line(&self) -> EpochLine {
+        let EpochReport { epoch, loss, .. } = self.epoch;
+        EpochLine { epoch, seconds: self.seconds, loss, validation_error: self.validation_error.clone() }
+    }
 }
 
 impl RunDir {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, dataset, numbered};
 use npyz::{DType, NpyFile, Order, TypeChar};
 use onward::{Dataset, Shape, Values};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 /// Names of samples and labels in an archive: for training, and for the test.
@@ -17,8 +17,21 @@ const TEST: [(&str, &str); 2] = [("x_test", "y_test"), ("test_images", "test_lab
 pub fn read(path: &Path) -> Result<Dataset> {
     let file = File::open(path).map_err(Error::unread(path))?;
     let length = file.metadata().map_err(Error::unread(path))?.len();
-    let array = parse(path, "the array", BufReader::new(file), Some(length))?;
-    samples(path, array, None)
+    let mut reader = BufReader::new(file);
+    let npy =
+        NpyFile::new(&mut reader).map_err(|error| Error::new(path, format!("it is not in NPY format: {error}")))?;
+    let size = npy.dtype().num_bytes().unwrap_or(0) as u64;
+    let dims = npy.shape().to_vec();
+    drop(npy);
+    let header = reader.stream_position().map_err(Error::unread(path))?;
+    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
+    if total != Some(length - header) {
+        let problem = format!("its header claims {dims:?} of {size} bytes each, but {} bytes follow", length - header);
+        return Err(Error::new(path, problem));
+    }
+    reader.rewind().map_err(Error::unread(path))?;
+    let npy = NpyFile::new(reader).map_err(|error| Error::new(path, format!("it is not in NPY format: {error}")))?;
+    samples(path, array(path, "the array", npy)?, None)
 }
 
 /// An archive of arrays, with a test split where it has one.
@@ -27,12 +40,12 @@ pub fn read_archive(path: &Path) -> Result<Split> {
         .map_err(|error| Error::new(path, format!("it is not a whole NPZ archive: {error}")))?;
     let names: Vec<String> = archive.array_names().map(String::from).collect();
     let mut get = |(x, y): (&str, &str)| -> Result<Option<Dataset>> {
-        let mut array = |name: &str| match archive.by_name(name) {
-            Ok(Some(file)) => from_file(path, name, file, None).map(Some),
+        let mut find = |name: &str| match archive.by_name(name) {
+            Ok(Some(file)) => array(path, name, file).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(Error::new(path, format!("its array `{name}` could not be read: {error}"))),
         };
-        match (array(x)?, array(y)?) {
+        match (find(x)?, find(y)?) {
             (Some(x), y) => samples(path, x, y).map(Some),
             (None, _) => Ok(None),
         }
@@ -56,13 +69,7 @@ enum Numbers {
     Whole(Vec<i64>),
 }
 
-fn parse(path: &Path, name: &str, reader: impl Read, length: Option<u64>) -> Result<Array> {
-    let file =
-        NpyFile::new(reader).map_err(|error| Error::new(path, format!("{name} is not in NPY format: {error}")))?;
-    from_file(path, name, file, length)
-}
-
-fn from_file<R: Read>(path: &Path, name: &str, file: NpyFile<R>, length: Option<u64>) -> Result<Array> {
+fn array<R: Read>(path: &Path, name: &str, file: NpyFile<R>) -> Result<Array> {
     let refuse = |problem: String| Error::new(path, format!("{name}: {problem}"));
     let dims = file.shape().to_vec();
     if file.order() != Order::C && dims.len() > 1 {
@@ -73,12 +80,9 @@ fn from_file<R: Read>(path: &Path, name: &str, file: NpyFile<R>, length: Option<
         return Err(refuse("its elements are records; expected plain numbers".into()));
     };
     let size = kind.num_bytes().unwrap_or(1) as u64;
-    let total = dims.iter().try_fold(1u64, |n, &dim| n.checked_mul(dim)).filter(|n| n.checked_mul(size).is_some());
-    let Some(total) = total else { return Err(refuse(format!("its header claims {dims:?}: too large for any file"))) };
-    if let Some(length) = length
-        && total * size > length
-    {
-        return Err(refuse(format!("its header claims {dims:?}: {} bytes, but the file has {length}", total * size)));
+    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
+    if total.is_none() {
+        return Err(refuse(format!("its header claims {dims:?}: too large for any file")));
     }
     let broken = |error: std::io::Error| refuse(format!("it is cut short or damaged: {error}"));
     // Collected one by one: an archive's claims cost no memory before its contents are there.

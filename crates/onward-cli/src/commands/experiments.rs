@@ -37,5 +37,5 @@ pub fn run(args: &Args) -> Result<()> {
         writeln!(out, "    {}", experiment.about)?;
     }
     writeln!(out, "\nPAPER and ERROR: where the paper reports it, and its test error.")?;
-    Ok(writeln!(out, "Train one with `onward train NAME`; print it as a file with `onward experiments NAME`.")?)
+    Ok(writeln!(out, "Train one: onward train NAME. Print it as a file: onward experiments NAME.")?)
 }

@@ -106,6 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
             // Whatever can be refused is refused before there is a directory.
             let samples = samples(&experiment)?;
             let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
+            trainer.check(&samples.train)?;
             let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
             let run = RunDir::create(&path, &experiment)?;
             Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new() }.train(args)
@@ -256,7 +257,10 @@ impl Run {
             validation_error: self.metrics.last().map(|last| last.validation_error.clone()).unwrap_or_default(),
             test_error,
             test_confusion: confusions.iter().map(|(readout, e)| (*readout, e.confusion.clone())).collect(),
-            commit: option_env!("ONWARD_COMMIT"),
+            commit: option_env!("ONWARD_COMMIT").map(String::from),
+            paper: self.experiment.paper.clone(),
+            settings: self.experiment.to_table(),
+            epochs_log: self.metrics.iter().map(Metrics::line).collect(),
         };
         self.run.write_summary(&summary)?;
         progress.end(&path, &summary);
@@ -277,11 +281,11 @@ impl Run {
             ));
         }
         progress.say(&format!(
-            "Trained for {:.0} s at {} samples/s. Everything is in {path}",
+            "Trained for {:.0} s at {} samples/s. Everything is in\n  {path}",
             summary.seconds,
             grouped(summary.samples_per_second as u64)
         ));
-        progress.say(&format!("Next: onward inspect {path}, or onward predict {path} IMAGE…"));
+        progress.say(&format!("Next:\n  onward inspect {path}\n  onward predict {path} IMAGE…"));
         Ok(())
     }
 }

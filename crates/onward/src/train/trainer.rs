@@ -253,7 +253,10 @@ impl Trainer {
     }
 
     /// Steps in an epoch over this data, if it can be learned from.
-    fn check(&self, data: &Dataset) -> Result<u64> {
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the data does not fit the network or fills no batch.
+    pub fn check(&self, data: &Dataset) -> Result<u64> {
         let (shape, classes) = (self.network.shape(), self.network.classes());
         if data.shape() != shape {
             return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
