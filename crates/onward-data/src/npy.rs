@@ -2,59 +2,51 @@
 
 use crate::detect::Split;
 use crate::error::{Error, Result, dataset, numbered};
-use npyz::{DType, NpyFile, Order, TypeChar};
 use onward::{Dataset, Shape, Values};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::Path;
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 /// Names of samples and labels in an archive: for training, and for the test.
 const TRAIN: [(&str, &str); 5] =
     [("x_train", "y_train"), ("train_images", "train_labels"), ("x", "y"), ("images", "labels"), ("arr_0", "arr_1")];
 const TEST: [(&str, &str); 2] = [("x_test", "y_test"), ("test_images", "test_labels")];
 
+/// A header longer than this is no header.
+const LONGEST_HEADER: u64 = 1 << 16;
+
 /// An array file: samples without labels.
 pub fn read(path: &Path) -> Result<Dataset> {
     let file = File::open(path).map_err(Error::unread(path))?;
-    let length = file.metadata().map_err(Error::unread(path))?.len();
-    let mut reader = BufReader::new(file);
-    let npy =
-        NpyFile::new(&mut reader).map_err(|error| Error::new(path, format!("it is not in NPY format: {error}")))?;
-    let size = npy.dtype().num_bytes().unwrap_or(0) as u64;
-    let dims = npy.shape().to_vec();
-    drop(npy);
-    let header = reader.stream_position().map_err(Error::unread(path))?;
-    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
-    if total != Some(length - header) {
-        let problem = format!("its header claims {dims:?} of {size} bytes each, but {} bytes follow", length - header);
-        return Err(Error::new(path, problem));
-    }
-    reader.rewind().map_err(Error::unread(path))?;
-    let npy = NpyFile::new(reader).map_err(|error| Error::new(path, format!("it is not in NPY format: {error}")))?;
-    samples(path, array(path, "the array", npy)?, None)
+    samples(path, array(path, "the array", BufReader::new(file))?, None)
 }
 
 /// An archive of arrays, with a test split where it has one.
 pub fn read_archive(path: &Path) -> Result<Split> {
-    let mut archive = npyz::npz::NpzArchive::open(path)
+    let file = File::open(path).map_err(Error::unread(path))?;
+    let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| Error::new(path, format!("it is not a whole NPZ archive: {error}")))?;
-    let names: Vec<String> = archive.array_names().map(String::from).collect();
-    let mut get = |(x, y): (&str, &str)| -> Result<Option<Dataset>> {
-        let mut find = |name: &str| match archive.by_name(name) {
-            Ok(Some(file)) => array(path, name, file).map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => Err(Error::new(path, format!("its array `{name}` could not be read: {error}"))),
-        };
-        match (find(x)?, find(y)?) {
-            (Some(x), y) => samples(path, x, y).map(Some),
-            (None, _) => Ok(None),
-        }
+    let mut find = |name: &str| match archive.by_name(&format!("{name}.npy")) {
+        Ok(entry) => array(path, name, entry).map(Some),
+        Err(ZipError::FileNotFound) => Ok(None),
+        Err(error) => Err(Error::new(path, format!("its array `{name}` could not be read: {error}"))),
     };
-    let mut first = |pairs: &[(&str, &str)]| pairs.iter().find_map(|pair| get(*pair).transpose()).transpose();
-    let (train, test) = (first(&TRAIN)?, first(&TEST)?);
-    match train {
-        Some(train) => Ok(Split { train, test }),
-        None => Err(Error::new(path, format!("it holds {names:?}, expected `x` and `y`, or `x_train` and `y_train`"))),
+    let mut first = |pairs: &[(&str, &str)]| {
+        for (x, y) in pairs {
+            if let Some(x) = find(x)? {
+                return samples(path, x, find(y)?).map(Some);
+            }
+        }
+        Ok(None)
+    };
+    match (first(&TRAIN)?, first(&TEST)?) {
+        (Some(train), test) => Ok(Split { train, test }),
+        (None, _) => {
+            let names: Vec<_> = archive.file_names().flatten().map(|name| name.into_owned()).collect();
+            Err(Error::new(path, format!("it holds {names:?}, expected `x` and `y`, or `x_train` and `y_train`")))
+        }
     }
 }
 
@@ -69,47 +61,76 @@ enum Numbers {
     Whole(Vec<i64>),
 }
 
-fn array<R: Read>(path: &Path, name: &str, file: NpyFile<R>) -> Result<Array> {
+/// Reads one array. Memory grows with what is really there, whatever the header claims.
+fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
     let refuse = |problem: String| Error::new(path, format!("{name}: {problem}"));
-    let dims = file.shape().to_vec();
-    if file.order() != Order::C && dims.len() > 1 {
+    let cut = |error: std::io::Error| refuse(format!("it is cut short or damaged: {error}"));
+    let mut start = [0; 8];
+    reader.read_exact(&mut start).map_err(cut)?;
+    let [0x93, b'N', b'U', b'M', b'P', b'Y', version @ 1..=3, _] = start else {
+        return Err(refuse(format!("its first bytes are {start:02x?}: not in NPY format")));
+    };
+    let mut length = [0; 4];
+    reader.read_exact(&mut length[..if version == 1 { 2 } else { 4 }]).map_err(cut)?;
+    let length = u64::from(u32::from_le_bytes(length));
+    if length > LONGEST_HEADER {
+        return Err(refuse(format!("its header claims {length} bytes, expected at most {LONGEST_HEADER}")));
+    }
+    let mut text = String::new();
+    reader.by_ref().take(length).read_to_string(&mut text).map_err(cut)?;
+    let unclear = || refuse(format!("its header cannot be understood: {}", text.trim()));
+    let kind = after(&text, "descr").and_then(|rest| rest.strip_prefix(['\'', '"'])?.split(['\'', '"']).next());
+    let shape = after(&text, "shape").and_then(|rest| rest.strip_prefix('(')?.split(')').next());
+    let (Some(kind), Some(shape)) = (kind, shape) else { return Err(unclear()) };
+    let parts = shape.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let dims: Vec<usize> = parts.map(|part| part.parse().map_err(|_| unclear())).collect::<Result<_>>()?;
+    if dims.len() > 1 && after(&text, "fortran_order").is_some_and(|rest| rest.starts_with("True")) {
         return Err(refuse("it is in Fortran order; save it with numpy.ascontiguousarray".into()));
     }
-    let dtype = file.dtype();
-    let DType::Plain(kind) = &dtype else {
-        return Err(refuse("its elements are records; expected plain numbers".into()));
-    };
-    let size = kind.num_bytes().unwrap_or(1) as u64;
-    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
-    if total.is_none() {
-        return Err(refuse(format!("its header claims {dims:?}: too large for any file")));
+
+    let (order, code) = kind.split_at_checked(1).ok_or_else(unclear)?;
+    if order == ">" {
+        return Err(refuse(format!("its elements are big-endian ({kind}); save it with astype('{}')", &code)));
     }
-    let broken = |error: std::io::Error| refuse(format!("it is cut short or damaged: {error}"));
-    // Collected one by one: an archive's claims cost no memory before its contents are there.
-    macro_rules! all {
-        ($type:ty, $wrap:expr, $convert:expr) => {
-            file.data::<$type>()
-                .map_err(|error| refuse(format!("it could not be read as {kind}: {error}")))?
-                .map(|value| value.map($convert))
-                .collect::<std::io::Result<Vec<_>>>()
-                .map($wrap)
-                .map_err(broken)?
-        };
-    }
-    let numbers = match (kind.type_char(), size) {
-        (TypeChar::Uint, 1) => all!(u8, Numbers::Bytes, |v| v),
-        (TypeChar::Uint, 2) => all!(u16, Numbers::Whole, i64::from),
-        (TypeChar::Uint, 4) => all!(u32, Numbers::Whole, i64::from),
-        (TypeChar::Int, 1) => all!(i8, Numbers::Whole, i64::from),
-        (TypeChar::Int, 2) => all!(i16, Numbers::Whole, i64::from),
-        (TypeChar::Int, 4) => all!(i32, Numbers::Whole, i64::from),
-        (TypeChar::Int, 8) => all!(i64, Numbers::Whole, |v| v),
-        (TypeChar::Float, 4) => all!(f32, Numbers::Floats, |v| v),
-        (TypeChar::Float, 8) => all!(f64, Numbers::Floats, |v| v as f32),
+    let size = match code.as_bytes() {
+        [b'u' | b'i' | b'f', size @ b'1'..=b'8'] => usize::from(size - b'0'),
         _ => return Err(refuse(format!("its elements are {kind}; expected u1, u2, u4, i1 to i8, f4 or f8"))),
     };
-    let dims: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
-    Ok(Array { dims: dims.ok_or_else(|| refuse("it is too large for this machine".into()))?, numbers })
+    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX);
+    let Some(total) = total else { return Err(refuse(format!("its header claims {dims:?}: too large for any file"))) };
+    let mut bytes = Vec::new();
+    reader.take(total as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
+    if bytes.len() != total {
+        let more = if bytes.len() > total { "more than" } else { "only" };
+        let found = bytes.len().min(total);
+        return Err(refuse(format!(
+            "its header claims {dims:?} of {size} bytes each, but {more} {found} bytes follow"
+        )));
+    }
+    macro_rules! all {
+        ($type:ty, $wrap:expr, $to:ty) => {
+            $wrap(bytes.as_chunks().0.iter().map(|b| <$type>::from_le_bytes(*b) as $to).collect())
+        };
+    }
+    let numbers = match code {
+        "u1" => Numbers::Bytes(bytes),
+        "u2" => all!(u16, Numbers::Whole, i64),
+        "u4" => all!(u32, Numbers::Whole, i64),
+        "i1" => all!(i8, Numbers::Whole, i64),
+        "i2" => all!(i16, Numbers::Whole, i64),
+        "i4" => all!(i32, Numbers::Whole, i64),
+        "i8" => all!(i64, Numbers::Whole, i64),
+        "f4" => all!(f32, Numbers::Floats, f32),
+        "f8" => all!(f64, Numbers::Floats, f32),
+        _ => return Err(refuse(format!("its elements are {kind}; expected u1, u2, u4, i1 to i8, f4 or f8"))),
+    };
+    Ok(Array { dims, numbers })
+}
+
+/// What follows `'key':` in a header, which is a Python dictionary.
+fn after<'t>(header: &'t str, key: &str) -> Option<&'t str> {
+    let at = header.find(&format!("'{key}'"))? + key.len() + 2;
+    Some(header[at..].trim_start().strip_prefix(':')?.trim_start())
 }
 
 fn samples(path: &Path, x: Array, y: Option<Array>) -> Result<Dataset> {
@@ -133,7 +154,7 @@ fn samples(path: &Path, x: Array, y: Option<Array>) -> Result<Dataset> {
     let (labels, classes) = match y {
         None => (Vec::new(), Vec::new()),
         Some(Array { dims, numbers }) => {
-            if dims.iter().product::<usize>() != count {
+            if dims != [count] {
                 return Err(Error::new(path, format!("its labels have shape {dims:?}, expected ({count},)")));
             }
             let whole = match numbers {

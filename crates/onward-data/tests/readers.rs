@@ -168,15 +168,21 @@ fn numpy_files_and_refusals() {
 
     refused(
         &put(&folder, "short.npy", npy("<f4", "(9, 3)", &le(&[1.0]))),
-        "claims [9, 3] of 4 bytes each, but 4 bytes follow",
+        "claims [9, 3] of 4 bytes each, but only 4 bytes follow",
     );
-    refused(&put(&folder, "absurd.npy", npy("<f4", "(4000000000, 4000000000, 4000000000)", &[])), "0 bytes follow");
-    refused(&put(&folder, "huge.npy", npy("<f8", "(1000000000000,)", &[0; 8])), "of 8 bytes each, but 8 bytes follow");
+    refused(
+        &put(&folder, "absurd.npy", npy("<f4", "(4000000000, 4000000000, 4000000000)", &[])),
+        "too large for any file",
+    );
+    refused(&put(&folder, "huge.npy", npy("<f8", "(1000000000000,)", &[0; 8])), "only 8 bytes follow");
     refused(&put(&folder, "nan.npy", npy("<f4", "(1, 2)", &le(&[0.0, f32::NAN]))), "NaN");
     refused(&put(&folder, "text.npy", npy("<U3", "(1, 2)", &[0; 24])), "elements are");
     refused(&put(&folder, "flat.npy", npy("<f4", "(2,)", &le(&[0.0; 2]))), "expected 2 to 4 dimensions");
-    refused(&put(&folder, "long.npy", npy("|u1", "(1, 2)", &[0; 3])), "but 3 bytes follow");
-    refused(&put(&folder, "header.npy", &npy("<f4", "(2,)", &[])[..20]), "not in NPY format");
+    refused(&put(&folder, "long.npy", npy("|u1", "(1, 2)", &[0; 3])), "more than 2 bytes follow");
+    refused(&put(&folder, "header.npy", &npy("<f4", "(2,)", &[])[..20]), "cannot be understood");
+    refused(&put(&folder, "big-endian.npy", npy(">f4", "(1, 2)", &[0; 8])), "astype('f4')");
+    refused(&put(&folder, "negative.npy", npy("<f4", "(-1, 2)", &[0; 8])), "cannot be understood");
+    refused(&put(&folder, "long-header.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff"), "at most 65536");
     refused(&put(&folder, "archive.npz", b"PK\x03\x04 and nothing more"), "not a whole NPZ archive");
 }
 
@@ -184,19 +190,18 @@ fn numpy_files_and_refusals() {
 fn numpy_archives() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("d.npz");
-    let mut archive = npyz::npz::NpzWriter::create(&path).unwrap();
-    let mut add = |name: &str, shape: &[u64], values: &[u8]| {
-        use npyz::WriterBuilder;
-        let mut writer =
-            archive.array(name, Default::default()).unwrap().default_dtype().shape(shape).begin_nd().unwrap();
-        writer.extend(values.iter().copied()).unwrap();
-        writer.finish().unwrap();
-    };
-    add("x_train", &[2, 1, 2], &[1, 2, 3, 4]);
-    add("y_train", &[2], &[1, 0]);
-    add("x_test", &[1, 1, 2], &[5, 6]);
-    add("y_test", &[1], &[1]);
-    drop(archive);
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    let arrays: [(&str, &str, &[u8]); 4] = [
+        ("x_train", "(2, 1, 2)", &[1, 2, 3, 4]),
+        ("y_train", "(2,)", &[1, 0]),
+        ("x_test", "(1, 1, 2)", &[5, 6]),
+        ("y_test", "(1,)", &[1]),
+    ];
+    for (name, shape, values) in arrays {
+        archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(&npy("|u1", shape, values)).unwrap();
+    }
+    archive.finish().unwrap();
     let loaded = open(&path).unwrap();
     assert_eq!((loaded.kind, loaded.train.labels(), bytes(&loaded.train)), (Kind::Npz, &[1, 0][..], &[1, 2, 3, 4][..]));
     assert_eq!(loaded.test.unwrap().labels(), [1]);
