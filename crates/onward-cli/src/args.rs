@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the help that says so.
 
-use crate::commands::{completions, experiments, train};
+use crate::commands::{completions, eval, experiments, inspect, predict, samples, train};
 use clap::{Parser, Subcommand};
 
 /// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
@@ -17,8 +17,16 @@ pub struct Args {
 pub enum Command {
     /// Train a network: the default experiment, one that `onward experiments` lists, or a file of your own.
     Train(train::Args),
+    /// Measure the error of a trained network, and show which classes it confuses.
+    Eval(eval::Args),
+    /// Label images or data with a trained network.
+    Predict(predict::Args),
+    /// Say what a run or a checkpoint is, and how it went.
+    Inspect(inspect::Args),
     /// List the experiments, print one as a file, or explain every setting.
     Experiments(experiments::Args),
+    /// List the data sets at hand, draw samples, or fetch data from its public mirrors.
+    Data(samples::Args),
     /// Print a completion script for your shell.
     Completions(completions::Args),
 }

@@ -3,10 +3,27 @@
 use onward::Evaluation;
 use std::fmt::Write;
 
+/// Classes or pairs that are listed as the worst.
+pub const WORST: usize = 5;
+
+/// The confusion matrix, or the worst classes where it has too many for lines of `columns` characters; then the pairs
+/// that are confused most.
+pub fn text(evaluation: &Evaluation, classes: &[String], columns: usize) -> String {
+    let mut text = table(evaluation, classes, columns).unwrap_or_else(|| worst_classes(evaluation, classes));
+    let pairs: Vec<String> = worst_pairs(evaluation, WORST)
+        .into_iter()
+        .map(|(i, j, count)| format!("{} as {} ×{count}", classes[i], classes[j]))
+        .collect();
+    if !pairs.is_empty() {
+        let _ = writeln!(text, "most often: {}", pairs.join(", "));
+    }
+    text
+}
+
 /// The confusion matrix in at most `columns` characters a line; `None` where it has too many classes for that.
 ///
 /// Rows are the true classes, columns what the network found.
-pub fn table(evaluation: &Evaluation, classes: &[String], columns: usize) -> Option<String> {
+fn table(evaluation: &Evaluation, classes: &[String], columns: usize) -> Option<String> {
     let confusion = &evaluation.confusion;
     let names: Vec<String> = classes.iter().enumerate().map(|(i, name)| row_name(i, name)).collect();
     let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
@@ -39,6 +56,19 @@ const ERROR_WIDTH: usize = 9;
 /// `7`, or `9 Ankle boot` where the class has a name besides its number.
 fn row_name(class: usize, name: &str) -> String {
     if name == class.to_string() { name.to_owned() } else { format!("{class} {name}") }
+}
+
+/// A line for each of the classes with the highest errors.
+fn worst_classes(evaluation: &Evaluation, classes: &[String]) -> String {
+    let error = |class: &usize| class_error(evaluation, *class).unwrap_or(0.0);
+    let mut worst: Vec<usize> = (0..classes.len()).collect();
+    worst.sort_by(|a, b| error(b).total_cmp(&error(a)));
+    worst.truncate(WORST);
+    let mut text = format!("{} classes are too many for a matrix; the worst:\n", classes.len());
+    for class in worst {
+        let _ = writeln!(text, "{:>7.1} %  {}", error(&class), row_name(class, &classes[class]));
+    }
+    text
 }
 
 /// Wrong labels of a class in per cent; `None` where it has no samples.
@@ -74,7 +104,12 @@ mod tests {
                         1 boot        3  1  ·   75.0 %\n\
                         2             ·  ·  ·        -\n";
         assert_eq!(table(&evaluation(), &classes, 80).unwrap(), expected);
-        assert_eq!(table(&evaluation(), &classes, 29), None);
+        assert_eq!(text(&evaluation(), &classes, 30), format!("{expected}most often: boot as 0 ×3, 0 as boot ×1\n"));
+        assert_eq!(
+            text(&evaluation(), &classes, 29),
+            "3 classes are too many for a matrix; the worst:\n   75.0 %  1 boot\n   16.7 %  0\n    0.0 %  2\n\
+             most often: boot as 0 ×3, 0 as boot ×1\n"
+        );
     }
 
     #[test]

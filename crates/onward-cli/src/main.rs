@@ -10,6 +10,7 @@ mod progress;
 mod run_dir;
 mod settings;
 mod source;
+mod terminal;
 mod trained;
 
 use args::{Args, Command, TOUR};
@@ -22,6 +23,10 @@ fn main() -> ExitCode {
     exit::code(match &args.command {
         None => std::io::stdout().write_all(TOUR.as_bytes()).map_err(Into::into),
         Some(Command::Train(args)) => commands::train::run(args),
+        Some(Command::Eval(args)) => commands::eval::run(args),
+        Some(Command::Predict(args)) => commands::predict::run(args),
+        Some(Command::Inspect(args)) => commands::inspect::run(args),
+        Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Experiments(args)) => commands::experiments::run(args),
         Some(Command::Completions(args)) => commands::completions::run(args),
     })

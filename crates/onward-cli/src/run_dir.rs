@@ -33,7 +33,6 @@ pub struct Metrics {
 
 /// `summary.json`: what a run came to, with all that is needed to tell what it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the keys are the contract, and say what they are")]
 pub struct Summary {
     pub experiment: String,
     pub rule: onward::settings::Rule,
@@ -57,7 +56,6 @@ pub struct Summary {
 
 /// One epoch in `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "as above")]
 pub struct EpochLine {
     pub epoch: u32,
     pub seconds: f64,

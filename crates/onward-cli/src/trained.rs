@@ -1,9 +1,10 @@
 //! A trained network on disk, named by its run directory or by a checkpoint file.
 
 use crate::exit::Usage;
+use crate::experiment::Experiment;
 use anyhow::{Context, Result};
+use onward::Network;
 use onward::checkpoint::Info;
-use onward::{Network, Readout};
 use std::path::{Path, PathBuf};
 
 /// Where a trained network lies.
@@ -45,6 +46,14 @@ impl Trained {
     /// What the checkpoint says of itself.
     pub fn info(&self) -> Result<Info> {
         Ok(Info::read(&self.checkpoint)?)
+    }
+
+    /// The data that the network was trained on.
+    pub fn data_source(&self) -> Result<String> {
+        match &self.run {
+            Some(run) => Ok(Experiment::open(&run.join("experiment.toml").to_string_lossy())?.data.source),
+            None => Err(Usage("the checkpoint lies in no run directory: say which data with --data".into()).into()),
+        }
     }
 
     /// The network.

@@ -73,7 +73,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "cifar10",
         about: "CIFAR-10: 60,000 photographs in 10 classes, 32×32 colour",
-        licence: "none stated; cite Krizhevsky, 2009",
+        licence: "none stated",
         mirrors: &["https://www.cs.toronto.edu/~kriz/"],
         files: &[file("cifar-10-binary.tar.gz", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")],
     },

@@ -40,7 +40,7 @@ fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
         let Some(class) = names.iter().position(|known| *known == name(folder)) else {
             return Err(Error::new(folder, format!("no such class among the training images: they have {names:?}")));
         };
-        for path in entries(folder)?.into_iter().filter(|path| is_image(path)) {
+        for path in images_below(folder)? {
             let image = open(&path)?;
             let found = shape_of(&image);
             let (expected, first) = shape.get_or_insert_with(|| (found, path.clone()));
@@ -58,31 +58,28 @@ fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
     dataset(root, shape, Values::Bytes(pixels), labels, names)
 }
 
-/// Image files, and those in folders, as samples of `shape`: colour is added or taken away as needed, and with `resize`
-/// so is size. Returns each sample's path beside them.
+/// The images that lie in a folder, by name.
 ///
 /// # Errors
-/// Where a path cannot be read or is no PNG or JPEG image, or has another size.
-pub fn read_images(paths: &[PathBuf], shape: Shape, resize: bool) -> Result<(Vec<PathBuf>, Dataset)> {
-    let mut files = Vec::new();
-    for path in paths {
-        match path.is_dir() {
-            true => files.extend(entries(path)?.into_iter().filter(|file| is_image(file))),
-            false => files.push(path.clone()),
-        }
-    }
-    let Some(first) = files.first() else {
-        let path = paths.first().map_or(Path::new("."), PathBuf::as_path);
-        return Err(Error::new(path, "found no PNG or JPEG images there"));
-    };
+/// Where the folder cannot be read.
+pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(folder)?.into_iter().filter(|path| is_image(path)).collect())
+}
+
+/// Image files as samples of `shape`: colour is added or taken away as needed, and with `resize` so is size.
+///
+/// # Errors
+/// Where a file cannot be read or is no PNG or JPEG image, or has another size; where there are none.
+pub fn read_images(files: &[PathBuf], shape: Shape, resize: bool) -> Result<Dataset> {
+    let Some(first) = files.first() else { return Err(Error::new(Path::new("."), "there are no images to read")) };
     let mut pixels = Vec::new();
-    for path in &files {
+    for path in files {
         let mut image = open(path)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         if (height, width) != (shape.height, shape.width) {
             if !resize {
                 let problem = format!(
-                    "it is {height}×{width} (height×width), the network expects {}×{}; resizing it must be asked for",
+                    "it is {height}×{width} (height×width), the network expects {}×{}; --resize would scale it",
                     shape.height, shape.width
                 );
                 return Err(Error::new(path, problem));
@@ -100,8 +97,7 @@ pub fn read_images(paths: &[PathBuf], shape: Shape, resize: bool) -> Result<(Vec
         };
         push(&image, &mut pixels);
     }
-    let data = dataset(first, shape, Values::Bytes(pixels), Vec::new(), Vec::new())?;
-    Ok((files, data))
+    dataset(first, shape, Values::Bytes(pixels), Vec::new(), Vec::new())
 }
 
 fn open(path: &Path) -> Result<DynamicImage> {
@@ -128,7 +124,8 @@ fn push(image: &DynamicImage, pixels: &mut Vec<u8>) {
     }
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether a path is a file that is named as an image.
+pub fn is_image(path: &Path) -> bool {
     let end = path.extension().map(|end| end.to_string_lossy().to_lowercase());
     path.is_file() && matches!(end.as_deref(), Some("png" | "jpg" | "jpeg"))
 }

@@ -16,4 +16,4 @@ mod table;
 pub use detect::{Kind, Loaded, open};
 pub use error::{Error, Result};
 pub use fetch::{KNOWN, Known, cache_dir, fetch, known};
-pub use folder::read_images;
+pub use folder::{images_below, is_image, read_images};

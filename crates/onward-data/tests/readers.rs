@@ -2,7 +2,7 @@
 
 use flate2::write::GzEncoder;
 use onward::{Dataset, Shape, Values};
-use onward_data::{Kind, open, read_images};
+use onward_data::{Kind, images_below, open, read_images};
 use proptest::prelude::*;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,10 +81,8 @@ fn idx_folders_raw_and_zipped() {
     assert_eq!(loaded.test.unwrap().labels(), [2]);
     let alone = open(&folder.path().join("train-images-idx3-ubyte")).unwrap();
     assert!(alone.train.labels().is_empty(), "raw images have no raw labels beside them");
-    assert_eq!(
-        open(&folder.path().join("t10k-labels.idx1-ubyte")).unwrap_err().problem.contains("expected images"),
-        true
-    );
+    let labels = folder.path().join("t10k-labels.idx1-ubyte");
+    assert!(open(&labels).unwrap_err().problem.contains("expected images"));
 }
 
 #[test]
@@ -231,14 +229,16 @@ fn folders_of_images_and_refusals() {
 
     let colour = root.join("colour.png");
     png(&colour, 3, 2, true);
-    let (_, three) = read_images(std::slice::from_ref(&colour), Shape::image(3, 2, 3), false).unwrap();
+    let three = read_images(std::slice::from_ref(&colour), Shape::image(3, 2, 3), false).unwrap();
     assert_eq!(bytes(&three), [0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7, 7]);
-    let (_, grey) = read_images(std::slice::from_ref(&colour), Shape::image(1, 2, 3), false).unwrap();
+    let grey = read_images(std::slice::from_ref(&colour), Shape::image(1, 2, 3), false).unwrap();
     assert_eq!(grey.len(), 1);
     let error = read_images(std::slice::from_ref(&colour), Shape::image(1, 28, 28), false).unwrap_err().to_string();
     assert!(error.contains("it is 2×3") && error.contains("expects 28×28"), "{error}");
-    let (files, resized) = read_images(&[root.join("train/cat"), colour], Shape::image(1, 28, 28), true).unwrap();
-    assert_eq!((files.len(), resized.shape()), (3, Shape::image(1, 28, 28)));
+    let mut files = images_below(&root.join("train/cat")).unwrap();
+    files.push(colour);
+    let resized = read_images(&files, Shape::image(1, 28, 28), true).unwrap();
+    assert_eq!((resized.len(), resized.shape()), (3, Shape::image(1, 28, 28)));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn what_is_no_data_is_described() {
         assert!(open(&odd).is_err());
         use std::os::unix::fs::PermissionsExt;
         let closed = put(&folder, "closed.csv", "1,a\n");
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
         if std::fs::File::open(&closed).is_err() {
             refused(&closed, "ermission denied");
         }

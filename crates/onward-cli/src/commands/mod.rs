@@ -1,5 +1,9 @@
 //! One file a command.
 
 pub mod completions;
+pub mod eval;
 pub mod experiments;
+pub mod inspect;
+pub mod predict;
+pub mod samples;
 pub mod train;

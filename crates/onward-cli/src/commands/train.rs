@@ -7,6 +7,7 @@ use crate::progress::{Mode, Progress, Start, errors, grouped};
 use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
 use crate::settings::parse_flag;
 use crate::source::{Samples, samples};
+use crate::terminal;
 use anyhow::{Context, Result};
 use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
 use std::collections::BTreeMap;
@@ -266,10 +267,8 @@ impl Run {
         progress.end(&path, &summary);
 
         if let (Some(test), Some((readout, evaluation))) = (&self.samples.test, confusions.last_key_value()) {
-            let columns = 80;
-            if let Some(table) = confusion::table(evaluation, network.class_names(), columns) {
-                progress.say(&format!("\nTest samples by class, {readout}:\n{}", table.trim_end()));
-            }
+            let confusion = confusion::text(evaluation, network.class_names(), terminal::columns());
+            progress.say(&format!("\nTest samples by class, {readout}:\n{}", confusion.trim_end()));
             let paper = match self.experiment.paper.error {
                 0.0 => String::new(),
                 error => format!("   (the paper: {error} %)"),

@@ -1,0 +1,160 @@
+//! `onward eval`: how often a trained network is wrong, and about what.
+
+use crate::confusion;
+use crate::trained::Trained;
+use crate::{source, terminal};
+use anyhow::Result;
+use clap::ValueEnum;
+use onward::{Dataset, Evaluation, Network, Readout};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measures the error of a trained network
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A run directory, or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    trained: PathBuf,
+    /// Other data than the run was trained on: a data set's name, a file or a folder
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Which samples of the data
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    split: Split,
+    /// How labels are read out [default: every way that the network offers]
+    #[arg(long, value_enum)]
+    readout: Option<Choice>,
+    /// Print one JSON object, with everything
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Split {
+    Test,
+    Train,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    EveryLabel,
+    OnePass,
+    Both,
+}
+
+/// One readout's result.
+struct Measured {
+    readout: Readout,
+    evaluation: Evaluation,
+    seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let trained = Trained::find(&args.trained)?;
+    let network = trained.network()?;
+    let readouts = match args.readout {
+        None => network.readouts(),
+        Some(Choice::EveryLabel) => vec![Readout::EveryLabel],
+        Some(Choice::OnePass) => vec![Readout::OnePass],
+        Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
+    };
+    let (source, data) = samples(args, &trained)?;
+    let measured = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        return terminal::print(&format!("{:#}\n", as_json(&trained, &source, &network, &measured)));
+    }
+    terminal::print(&as_text(&trained, &source, &network, &measured, terminal::columns()))
+}
+
+/// The samples to evaluate on, and where they come from.
+fn samples(args: &Args, trained: &Trained) -> Result<(String, Dataset)> {
+    let source = match &args.data {
+        Some(source) => source.clone(),
+        None => trained.data_source()?,
+    };
+    let (train, test) = source::open(&source)?;
+    Ok(match (args.split, test) {
+        (Split::Train, _) => (format!("{source}, training samples"), train),
+        (Split::Test, Some(test)) => (format!("{source}, test samples"), test),
+        // A single file is just its samples.
+        (Split::Test, None) => (source, train),
+    })
+}
+
+fn measure(network: &Network, data: &Dataset, readout: Readout) -> Result<Measured> {
+    let start = Instant::now();
+    let evaluation = network.evaluate(data, readout)?;
+    Ok(Measured { readout, evaluation, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// The bounds, in per cent, that hold the error on all such samples 19 times out of 20 (Wilson).
+fn interval(evaluation: &Evaluation) -> (f64, f64) {
+    const Z: f64 = 1.96;
+    let n = evaluation.samples as f64;
+    let p = evaluation.errors as f64 / n;
+    let centre = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let per_cent = |bound: f64| 100.0 * bound.max(0.0) / (1.0 + Z * Z / n);
+    (per_cent(centre - half), per_cent(centre + half))
+}
+
+fn as_text(trained: &Trained, source: &str, network: &Network, measured: &[Measured], columns: usize) -> String {
+    let classes = network.class_names();
+    let mut text = format!("{}\n{source}\n\n", trained.checkpoint.display());
+    for Measured { readout, evaluation, seconds } in measured {
+        let ((low, high), error) = (interval(evaluation), evaluation.error());
+        let readout = readout.to_string();
+        let wrong = format!("{} of {}", evaluation.errors, evaluation.samples);
+        let _ = writeln!(text, "{readout:<12}{error:>6.2} %  {wrong}  (95 %: {low:.2} to {high:.2} %)  {seconds:.1} s");
+    }
+    for Measured { readout, evaluation, .. } in measured {
+        let _ = writeln!(text, "\nConfusion, {readout}");
+        text.push_str(&confusion::text(evaluation, classes, columns));
+    }
+    text
+}
+
+fn as_json(trained: &Trained, source: &str, network: &Network, measured: &[Measured]) -> Value {
+    let classes = network.class_names();
+    let readouts = measured.iter().map(|Measured { readout, evaluation, seconds }| {
+        let (low, high) = interval(evaluation);
+        let pairs = confusion::worst_pairs(evaluation, confusion::WORST);
+        let result = json!({
+            "error": evaluation.error(),
+            "interval_95": [low, high],
+            "samples": evaluation.samples,
+            "errors": evaluation.errors,
+            "seconds": seconds,
+            "class_error": (0..classes.len()).map(|i| confusion::class_error(evaluation, i)).collect::<Vec<_>>(),
+            "worst_pairs": pairs
+                .iter()
+                .map(|&(i, j, count)| json!({"true": classes[i], "found": classes[j], "count": count}))
+                .collect::<Vec<_>>(),
+            "confusion": evaluation.confusion,
+        });
+        (readout.to_string(), result)
+    });
+    json!({
+        "checkpoint": trained.checkpoint,
+        "data": source,
+        "classes": classes,
+        "readouts": readouts.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_wilsons() {
+        // The textbook's: 1 of 10 is 1.79 to 40.42 %.
+        let evaluation = |samples, errors| Evaluation { samples, errors, confusion: vec![] };
+        let (low, high) = interval(&evaluation(10, 1));
+        assert!((low - 1.79).abs() < 0.01 && (high - 40.42).abs() < 0.01, "{low} {high}");
+        assert_eq!(interval(&evaluation(10, 0)).0, 0.0);
+    }
+}

@@ -1,0 +1,295 @@
+//! `onward predict`: labels and probabilities for files that the network has never seen.
+
+use crate::exit::Usage;
+use crate::trained::Trained;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use onward::{Dataset, Network, Readout, Values};
+use serde::{Serialize, Serializer};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Samples that are read, predicted and written together.
+const TOGETHER: usize = 500;
+
+/// Predicts the labels of images and data files
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A run directory, or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    trained: PathBuf,
+    /// Images (PNG, JPEG), folders of images, or data files (IDX, CIFAR, CSV, NPY, NPZ)
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// How labels are read out [default: one-pass, or every-label where the network has no softmax head]
+    #[arg(long, value_enum)]
+    readout: Option<Choice>,
+    /// How the predictions are written: CSV with a header, or a JSON object per line
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    /// Write to FILE, which appears only when everything is done, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only the N likeliest classes of each sample, the likeliest first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    top: Option<u16>,
+    /// Scale images of another size to the network's
+    #[arg(long)]
+    resize: bool,
+    /// Swap dark and light first: MNIST's digits, for one, are white on black
+    #[arg(long)]
+    invert: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Choice {
+    EveryLabel,
+    OnePass,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Csv,
+    Json,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let network = Trained::find(&args.trained)?.network()?;
+    let readout = match args.readout {
+        Some(Choice::EveryLabel) => Readout::EveryLabel,
+        Some(Choice::OnePass) => Readout::OnePass,
+        None if network.head().is_some() => Readout::OnePass,
+        None => Readout::EveryLabel,
+    };
+    let rows = Rows::start(args, network.class_names(), Sink::open(args.output.as_deref())?)?;
+    let mut predictor = Predictor { args, network: &network, readout, rows, left_out: 0 };
+    for path in &args.files {
+        predictor.path(path)?;
+    }
+    predictor.rows.finish()?;
+    match predictor.left_out {
+        0 => Ok(()),
+        n => Err(Usage(format!("{n} of the files could not be predicted; see above")).into()),
+    }
+}
+
+struct Predictor<'a> {
+    args: &'a Args,
+    network: &'a Network,
+    readout: Readout,
+    rows: Rows<'a>,
+    /// Files that could not be read: said at once, and no reason to stop.
+    left_out: usize,
+}
+
+impl Predictor<'_> {
+    fn path(&mut self, path: &Path) -> Result<()> {
+        let images = match path.is_dir() {
+            true => onward_data::images_below(path)?,
+            false if onward_data::is_image(path) => vec![path.to_owned()],
+            false => Vec::new(),
+        };
+        if images.is_empty() {
+            return match onward_data::open(path) {
+                Ok(loaded) => self.data(path, &loaded.test.unwrap_or(loaded.train)),
+                Err(error) => self.leave_out(&error),
+            };
+        }
+        for images in images.chunks(TOGETHER) {
+            match self.read(images) {
+                Ok(data) => self.predict(data, |n| images[n].display().to_string())?,
+                // One bad image is no reason to lose the others.
+                Err(_) => images.iter().try_for_each(|image| match self.read(std::slice::from_ref(image)) {
+                    Ok(data) => self.predict(data, |_| image.display().to_string()),
+                    Err(error) => self.leave_out(&error),
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, path: &Path, data: &Dataset) -> Result<()> {
+        for start in (0..data.len()).step_by(TOGETHER) {
+            let some = data.slice(start..data.len().min(start + TOGETHER))?;
+            self.predict(some, |n| format!("{}[{}]", path.display(), start + n))
+                .with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, images: &[PathBuf]) -> onward_data::Result<Dataset> {
+        onward_data::read_images(images, self.network.shape(), self.args.resize)
+    }
+
+    fn predict(&mut self, data: Dataset, name: impl Fn(usize) -> String) -> Result<()> {
+        let data = if self.args.invert { inverted(data)? } else { data };
+        let predictions = self.network.predict(&data, self.readout)?;
+        (0..data.len()).try_for_each(|n| self.rows.write(&name(n), predictions.row(n)))
+    }
+
+    fn leave_out(&mut self, error: &onward_data::Error) -> Result<()> {
+        eprintln!("error: {error}");
+        self.left_out += 1;
+        Ok(())
+    }
+}
+
+/// Dark for light.
+fn inverted(data: Dataset) -> onward::Result<Dataset> {
+    let values = match data.values() {
+        Values::Bytes(v) => Values::Bytes(v.iter().map(|x| 255 - x).collect()),
+        Values::Floats(v) => Values::Floats(v.iter().map(|x| 1.0 - x).collect()),
+    };
+    Dataset::new(data.shape(), values, data.labels().to_vec(), data.classes().to_vec())
+}
+
+/// The rows of the answer, in the format asked for.
+struct Rows<'a> {
+    classes: &'a [String],
+    top: Option<usize>,
+    to: To,
+}
+
+enum To {
+    Csv(Box<csv::Writer<Sink>>),
+    Json(BufWriter<Sink>),
+}
+
+/// One sample as a JSON object.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    label: &'a str,
+    probability: f64,
+    #[serde(serialize_with = "in_order")]
+    probabilities: Vec<(&'a str, f64)>,
+}
+
+fn in_order<S: Serializer>(pairs: &[(&str, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().copied())
+}
+
+impl<'a> Rows<'a> {
+    fn start(args: &Args, classes: &'a [String], sink: Sink) -> Result<Self> {
+        let top = args.top.map(|top| usize::from(top).min(classes.len()));
+        let to = match args.format {
+            Format::Json => To::Json(BufWriter::new(sink)),
+            Format::Csv => {
+                let mut csv = csv::Writer::from_writer(sink);
+                let mut header = ["file", "label", "probability"].map(String::from).to_vec();
+                match top {
+                    Some(top) => {
+                        header.extend((2..=top).flat_map(|n| [format!("label_{n}"), format!("probability_{n}")]))
+                    }
+                    None => header.extend(classes.iter().map(|class| format!("p_{class}"))),
+                }
+                csv.write_record(header)?;
+                To::Csv(Box::new(csv))
+            }
+        };
+        Ok(Rows { classes, top, to })
+    }
+
+    /// One sample. `probabilities: (K)`.
+    fn write(&mut self, file: &str, probabilities: &[f32]) -> Result<()> {
+        let mut likeliest: Vec<usize> = (0..probabilities.len()).collect();
+        likeliest.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let shown = match self.top {
+            Some(top) => &likeliest[..top],
+            None => &(0..probabilities.len()).collect::<Vec<_>>(),
+        };
+        let pair = |class: usize| (&self.classes[class][..], millionths(probabilities[class]));
+        let (label, probability) = pair(likeliest[0]);
+        match &mut self.to {
+            To::Json(to) => {
+                let probabilities = shown.iter().map(|&class| pair(class)).collect();
+                serde_json::to_writer(&mut *to, &Line { file, label, probability, probabilities })?;
+                writeln!(to)?;
+            }
+            To::Csv(csv) => {
+                csv.write_field(file)?;
+                csv.write_field(label)?;
+                csv.write_field(format!("{probability:.6}"))?;
+                for &class in if self.top.is_some() { &shown[1..] } else { shown } {
+                    let (label, probability) = pair(class);
+                    if self.top.is_some() {
+                        csv.write_field(label)?;
+                    }
+                    csv.write_field(format!("{probability:.6}"))?;
+                }
+                csv.write_record(None::<&[u8]>)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let sink = match self.to {
+            To::Csv(csv) => csv.into_inner().map_err(|error| error.into_error())?,
+            To::Json(json) => json.into_inner().map_err(|error| error.into_error())?,
+        };
+        sink.finish()
+    }
+}
+
+/// A probability without the digits that single precision does not hold.
+fn millionths(p: f32) -> f64 {
+    (f64::from(p) * 1e6).round() / 1e6
+}
+
+/// Where the answer goes.
+enum Sink {
+    Stdout(std::io::Stdout),
+    /// A pipe or a device, which cannot be replaced by a file.
+    Open(File),
+    /// A file that takes its place when it is whole.
+    Scratch(tempfile::NamedTempFile, PathBuf),
+}
+
+impl Sink {
+    fn open(output: Option<&Path>) -> Result<Self> {
+        let Some(path) = output else { return Ok(Sink::Stdout(std::io::stdout())) };
+        let opened = match path.metadata() {
+            Ok(kind) if !kind.is_file() => File::create(path).map(Sink::Open),
+            _ => scratch_beside(path).map(|scratch| Sink::Scratch(scratch, path.to_owned())),
+        };
+        opened.with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        if let Sink::Scratch(scratch, path) = self {
+            scratch.as_file().sync_all()?;
+            scratch.persist(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// An empty file with the permissions of any other new file.
+fn scratch_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Sink::Stdout(to) => to.write(bytes),
+            Sink::Open(to) => to.write(bytes),
+            Sink::Scratch(to, _) => to.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Sink::Stdout(to) => to.flush(),
+            Sink::Open(to) => to.flush(),
+            Sink::Scratch(to, _) => to.flush(),
+        }
+    }
+}
