@@ -3,7 +3,7 @@
 use crate::cifar::{self, Cifar};
 use crate::error::{Error, Result};
 use crate::{folder, idx, npy, table};
-use onward::Dataset;
+use onward::{Dataset, Shape};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ pub(crate) struct Split {
 /// [`Error`] saying what is there instead, or what is wrong with it.
 pub fn open(path: &Path) -> Result<Loaded> {
     let found = std::fs::metadata(path).map_err(Error::unread(path))?;
-    let (kind, split) = if found.is_dir() { open_folder(path)? } else { open_file(path, found.len())? };
+    let (kind, split) = if found.is_dir() { open_folder(path)? } else { open_file(path, found.len(), None)? };
     let Split { train, test } = split;
     if let Some(test) = &test
         && (test.shape() != train.shape() || test.classes().len() > train.classes().len())
@@ -77,6 +77,22 @@ pub fn open(path: &Path) -> Result<Loaded> {
         return Err(Error::new(path, problem));
     }
     Ok(Loaded { train, test, kind, path: path.to_owned() })
+}
+
+/// Reads samples of `shape`, labelled or not: a CSV file may hold nothing but features. Where the data has a test split,
+/// its samples.
+///
+/// # Errors
+/// As [`open`]; also where the samples have another shape.
+pub fn open_samples(path: &Path, shape: Shape) -> Result<Dataset> {
+    let found = std::fs::metadata(path).map_err(Error::unread(path))?;
+    let (_, Split { train, test }) =
+        if found.is_dir() { open_folder(path)? } else { open_file(path, found.len(), Some(shape.len()))? };
+    let data = test.unwrap_or(train);
+    if data.shape() != shape {
+        return Err(Error::new(path, format!("its samples are {}, expected {shape}", data.shape())));
+    }
+    Ok(data)
 }
 
 fn open_folder(path: &Path) -> Result<(Kind, Split)> {
@@ -110,7 +126,8 @@ fn open_folder(path: &Path) -> Result<(Kind, Split)> {
     ))
 }
 
-fn open_file(path: &Path, length: u64) -> Result<(Kind, Split)> {
+/// `features`: of how many values a sample is, where that is known.
+fn open_file(path: &Path, length: u64, features: Option<usize>) -> Result<(Kind, Split)> {
     let mut magic = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::unread(path))?;
     file.take(8).read_to_end(&mut magic).map_err(Error::unread(path))?;
@@ -123,7 +140,7 @@ fn open_file(path: &Path, length: u64) -> Result<(Kind, Split)> {
         }
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok((Kind::Npy, alone(npy::read(path))?)),
         [b'P', b'K', 3 | 5, ..] => Ok((Kind::Npz, npy::read_archive(path)?)),
-        _ if matches!(&*end, "csv" | "txt" | "data") => Ok((Kind::Csv, alone(table::read(path))?)),
+        _ if matches!(&*end, "csv" | "txt" | "data") => Ok((Kind::Csv, alone(table::read(path, features))?)),
         _ => match Cifar::of_length(length) {
             Some(kind) if end == "bin" => Ok((Kind::Cifar, alone(cifar::read(kind, &[path.to_owned()]))?)),
             _ => Err(Error::new(

@@ -58,12 +58,20 @@ fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
     dataset(root, shape, Values::Bytes(pixels), labels, names)
 }
 
-/// The images that lie in a folder, by name.
+/// The images in a folder and the folders below it, by name. Links to folders are not followed: they may lead back.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// Where a folder cannot be read.
 pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(entries(folder)?.into_iter().filter(|path| is_image(path)).collect())
+    let mut images = Vec::new();
+    for path in entries(folder)? {
+        if path.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
+            images.extend(images_below(&path)?);
+        } else if is_image(&path) {
+            images.push(path);
+        }
+    }
+    Ok(images)
 }
 
 /// Image files as samples of `shape`: colour is added or taken away as needed, and with `resize` so is size.

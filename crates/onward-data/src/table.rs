@@ -6,33 +6,33 @@ use std::path::Path;
 
 const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
 
-/// The samples of a file.
-pub fn read(path: &Path) -> Result<Dataset> {
+/// The samples of a file. A file of `features` columns, none of which is named as the label, has no labels.
+pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .trim(csv::Trim::All)
         .from_path(path)
         .map_err(|error| Error::new(path, format!("it could not be read: {error}")))?;
     let (mut values, mut labels): (Vec<f32>, Vec<String>) = Default::default();
-    let (mut width, mut label_column) = (0, 0);
+    let (mut width, mut label_column) = (0, None);
     for (n, record) in reader.records().enumerate() {
         let record = record.map_err(|error| Error::new(path, refusal(&error)))?;
         let line = record.position().map_or(n as u64 + 1, csv::Position::line);
         if n == 0 {
             width = record.len();
-            if width < 2 {
+            if width < 2 && features != Some(width) {
                 return Err(Error::new(path, format!("line {line} has {width} column, expected numbers and a label")));
             }
             let named = record.iter().position(|name| LABEL_NAMES.contains(&name.to_lowercase().as_str()));
-            label_column = named.unwrap_or(width - 1);
+            label_column = named.or((features != Some(width)).then(|| width - 1));
             let is_header =
-                record.iter().enumerate().any(|(c, field)| c != label_column && field.parse::<f32>().is_err());
+                record.iter().enumerate().any(|(c, field)| Some(c) != label_column && field.parse::<f32>().is_err());
             if is_header || named.is_some() {
                 continue;
             }
         }
         for (column, field) in record.iter().enumerate() {
-            if column == label_column {
+            if Some(column) == label_column {
                 labels.push(field.to_owned());
                 continue;
             }
@@ -56,13 +56,14 @@ pub fn read(path: &Path) -> Result<Dataset> {
     if classes.len() > 1000 && classes.len() * 2 > labels.len() {
         let problem = format!(
             "column {} should hold labels, but has {} different values in {} lines: name the label's column `label`",
-            label_column + 1,
+            label_column.map_or(0, |column| column + 1),
             classes.len(),
             labels.len()
         );
         return Err(Error::new(path, problem));
     }
-    dataset(path, Shape::features(width.saturating_sub(1).max(1)), Values::Floats(values), indices, classes)
+    let features = width.saturating_sub(usize::from(label_column.is_some())).max(1);
+    dataset(path, Shape::features(features), Values::Floats(values), indices, classes)
 }
 
 fn refusal(error: &csv::Error) -> String {

@@ -134,6 +134,20 @@ fn cifar_folders_and_refusals() {
 }
 
 #[test]
+fn samples_without_labels_are_read_where_the_shape_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = |name, text: &str| onward_data::open_samples(&put(&folder, name, text), Shape::features(2));
+    let plain = two("plain.csv", "x,y\n1,2\n3,4\n").unwrap();
+    assert_eq!((plain.values(), plain.labels()), (&Values::Floats(vec![1.0, 2.0, 3.0, 4.0]), &[][..]));
+    let labelled = two("labelled.csv", "1,2,a\n3,4,b\n").unwrap();
+    assert_eq!((labelled.values(), labelled.labels()), (plain.values(), &[0, 1][..]));
+    let refused = two("three.csv", "1,2,3,a\n").unwrap_err().to_string();
+    assert!(refused.ends_with("three.csv: its samples are 1×1×3, expected 1×1×2"), "{refused}");
+    let one = put(&folder, "single.csv", "1\n2\n");
+    assert_eq!(onward_data::open_samples(&one, Shape::features(1)).unwrap().len(), 2);
+}
+
+#[test]
 fn csv_files_and_refusals() {
     let folder = tempdir().unwrap();
     let named = open(&put(&folder, "named.csv", "x,class,y\n1,b,2\n3,a,-4e1\n")).unwrap().train;

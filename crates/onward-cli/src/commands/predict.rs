@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use onward::{Dataset, Network, Readout, Values};
 use serde::{Serialize, Serializer};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Samples that are read, predicted and written together.
@@ -63,15 +63,23 @@ pub fn run(args: &Args) -> Result<()> {
         None if network.head().is_some() => Readout::OnePass,
         None => Readout::EveryLabel,
     };
-    let rows = Rows::start(args, network.class_names(), Sink::open(args.output.as_deref())?)?;
+    let sink = Sink::open(args.output.as_deref()).with_context(|| args.unwritten())?;
+    let rows = Rows::start(args, network.class_names(), sink).with_context(|| args.unwritten())?;
     let mut predictor = Predictor { args, network: &network, readout, rows, left_out: 0 };
     for path in &args.files {
         predictor.path(path)?;
     }
-    predictor.rows.finish()?;
+    predictor.rows.finish().with_context(|| args.unwritten())?;
     match predictor.left_out {
         0 => Ok(()),
         n => Err(Usage(format!("{n} of the files could not be predicted; see above")).into()),
+    }
+}
+
+impl Args {
+    fn unwritten(&self) -> String {
+        let output = self.output.as_deref().unwrap_or(Path::new("standard output"));
+        format!("{}: it could not be written", output.display())
     }
 }
 
@@ -92,8 +100,8 @@ impl Predictor<'_> {
             false => Vec::new(),
         };
         if images.is_empty() {
-            return match onward_data::open(path) {
-                Ok(loaded) => self.data(path, &loaded.test.unwrap_or(loaded.train)),
+            return match onward_data::open_samples(path, self.network.shape()) {
+                Ok(data) => self.data(path, &data),
                 Err(error) => self.leave_out(&error),
             };
         }
@@ -113,8 +121,7 @@ impl Predictor<'_> {
     fn data(&mut self, path: &Path, data: &Dataset) -> Result<()> {
         for start in (0..data.len()).step_by(TOGETHER) {
             let some = data.slice(start..data.len().min(start + TOGETHER))?;
-            self.predict(some, |n| format!("{}[{}]", path.display(), start + n))
-                .with_context(|| path.display().to_string())?;
+            self.predict(some, |n| format!("{}[{}]", path.display(), start + n))?;
         }
         Ok(())
     }
@@ -126,7 +133,8 @@ impl Predictor<'_> {
     fn predict(&mut self, data: Dataset, name: impl Fn(usize) -> String) -> Result<()> {
         let data = if self.args.invert { inverted(data)? } else { data };
         let predictions = self.network.predict(&data, self.readout)?;
-        (0..data.len()).try_for_each(|n| self.rows.write(&name(n), predictions.row(n)))
+        let mut write = || (0..data.len()).try_for_each(|n| self.rows.write(&name(n), predictions.row(n)));
+        write().and_then(|()| self.rows.flush()).with_context(|| self.args.unwritten())
     }
 
     fn leave_out(&mut self, error: &onward_data::Error) -> Result<()> {
@@ -172,7 +180,7 @@ fn in_order<S: Serializer>(pairs: &[(&str, f64)], serializer: S) -> Result<S::Ok
 }
 
 impl<'a> Rows<'a> {
-    fn start(args: &Args, classes: &'a [String], sink: Sink) -> Result<Self> {
+    fn start(args: &Args, classes: &'a [String], sink: Sink) -> io::Result<Self> {
         let top = args.top.map(|top| usize::from(top).min(classes.len()));
         let to = match args.format {
             Format::Json => To::Json(BufWriter::new(sink)),
@@ -193,7 +201,7 @@ impl<'a> Rows<'a> {
     }
 
     /// One sample. `probabilities: (K)`.
-    fn write(&mut self, file: &str, probabilities: &[f32]) -> Result<()> {
+    fn write(&mut self, file: &str, probabilities: &[f32]) -> io::Result<()> {
         let mut likeliest: Vec<usize> = (0..probabilities.len()).collect();
         likeliest.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
         let shown = match self.top {
@@ -225,12 +233,19 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
-        let sink = match self.to {
-            To::Csv(csv) => csv.into_inner().map_err(|error| error.into_error())?,
-            To::Json(json) => json.into_inner().map_err(|error| error.into_error())?,
-        };
-        sink.finish()
+    /// Passes on what is written so far: whoever reads along gets whole batches.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            To::Csv(csv) => csv.flush(),
+            To::Json(json) => json.flush(),
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.to {
+            To::Csv(csv) => csv.into_inner().map_err(|error| error.into_error())?.finish(),
+            To::Json(json) => json.into_inner().map_err(|error| error.into_error())?.finish(),
+        }
     }
 }
 
@@ -241,7 +256,7 @@ fn millionths(p: f32) -> f64 {
 
 /// Where the answer goes.
 enum Sink {
-    Stdout(std::io::Stdout),
+    Stdout(io::Stdout),
     /// A pipe or a device, which cannot be replaced by a file.
     Open(File),
     /// A file that takes its place when it is whole.
@@ -249,27 +264,26 @@ enum Sink {
 }
 
 impl Sink {
-    fn open(output: Option<&Path>) -> Result<Self> {
-        let Some(path) = output else { return Ok(Sink::Stdout(std::io::stdout())) };
-        let opened = match path.metadata() {
-            Ok(kind) if !kind.is_file() => File::create(path).map(Sink::Open),
-            _ => scratch_beside(path).map(|scratch| Sink::Scratch(scratch, path.to_owned())),
-        };
-        opened.with_context(|| format!("{}: cannot be written", path.display()))
+    fn open(output: Option<&Path>) -> io::Result<Self> {
+        match output {
+            None => Ok(Sink::Stdout(io::stdout())),
+            Some(path) if path.metadata().is_ok_and(|kind| !kind.is_file()) => File::create(path).map(Sink::Open),
+            Some(path) => scratch_beside(path).map(|scratch| Sink::Scratch(scratch, path.to_owned())),
+        }
     }
 
-    fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         if let Sink::Scratch(scratch, path) = self {
             scratch.as_file().sync_all()?;
-            scratch.persist(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
+            scratch.persist(&path)?;
         }
         Ok(())
     }
 }
 
 /// An empty file with the permissions of any other new file.
-fn scratch_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+fn scratch_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -277,7 +291,7 @@ fn scratch_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
 }
 
 impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Sink::Stdout(to) => to.write(bytes),
             Sink::Open(to) => to.write(bytes),
@@ -285,7 +299,7 @@ impl Write for Sink {
         }
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::Stdout(to) => to.flush(),
             Sink::Open(to) => to.flush(),

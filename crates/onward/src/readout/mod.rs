@@ -117,30 +117,38 @@ impl Network {
         Ok(Predictions { classes, probabilities })
     }
 
-    /// Reads out the labels of every sample, and compares them with the true ones.
+    /// Reads out the labels of every sample, and compares them with the true ones, class by name.
     ///
     /// # Errors
-    /// As [`Network::predict`]; also where the data has no labels or other classes.
+    /// As [`Network::predict`]; also where the data has no labels or a class that the network does not know.
     pub fn evaluate(&self, data: &Dataset, readout: Readout) -> Result<Evaluation> {
         if data.labels().is_empty() {
             return Err(Error::Data("the data has no labels to compare with".into()));
         }
-        if data.classes().len() > self.classes() {
-            return Err(Error::Data(format!(
-                "the data has {} classes, the network tells {} apart",
-                data.classes().len(),
-                self.classes()
-            )));
-        }
+        let known_as = self.classes_of(data)?;
         let predictions = self.predict(data, readout)?;
         let mut evaluation =
             Evaluation { samples: data.len(), errors: 0, confusion: vec![vec![0; self.classes()]; self.classes()] };
         for (n, &label) in data.labels().iter().enumerate() {
-            let found = predictions.label(n);
+            let (label, found) = (known_as[label as usize], predictions.label(n));
             evaluation.confusion[label as usize][found as usize] += 1;
             evaluation.errors += usize::from(found != label);
         }
         Ok(evaluation)
+    }
+
+    /// Which of the network's classes each of the data's is: the one of the same name, for another file may hold fewer
+    /// classes or have them in another order. Classes that are just numbered count from the network's first.
+    fn classes_of(&self, data: &Dataset) -> Result<Vec<u32>> {
+        let known = self.class_names();
+        let named = |name: &String| known.iter().position(|known| known == name);
+        let numbered = data.classes().iter().enumerate().all(|(i, name)| *name == i.to_string());
+        let find = |(i, name): (usize, &String)| match named(name) {
+            None if numbered && i < known.len() => Ok(i as u32),
+            None => Err(Error::Data(format!("the data has a class `{name}`, the network knows {}", known.join(", ")))),
+            Some(class) => Ok(class as u32),
+        };
+        data.classes().iter().enumerate().map(find).collect()
     }
 }
 
@@ -158,6 +166,26 @@ pub(crate) fn softmax(scores: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Recipe, Shape, Values};
+
+    #[test]
+    fn classes_are_known_by_name() {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let mut recipe = Recipe::default();
+        recipe.network.layers = vec![crate::settings::LayerSettings::Dense(4)];
+        let network = Network::new(recipe, Shape::features(4), &names(&["ant", "bee", "cat"])).unwrap();
+        let counts = |classes: &[&str]| {
+            let values = Values::Floats(vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
+            let data = Dataset::new(Shape::features(4), values, vec![0, 1], names(classes)).unwrap();
+            let confusion = network.evaluate(&data, Readout::EveryLabel)?.confusion;
+            Ok::<_, Error>(confusion.iter().map(|row| row.iter().sum()).collect::<Vec<u64>>())
+        };
+        assert_eq!(counts(&["bee", "cat"]).unwrap(), [0, 1, 1]);
+        assert_eq!(counts(&["cat", "ant"]).unwrap(), [1, 0, 1]);
+        assert_eq!(counts(&["0", "1"]).unwrap(), [1, 1, 0]);
+        let refused = counts(&["bee", "dog"]).unwrap_err().to_string();
+        assert_eq!(refused, "the data has a class `dog`, the network knows ant, bee, cat");
+    }
 
     #[test]
     fn softmax_of_huge_scores() {
