@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the help that says so.
 
-use crate::commands::{completions, eval, experiments, inspect, predict, samples, train};
+use crate::commands::{completions, eval, experiments, inspect, predict, reproduce, samples, train};
 use clap::{Parser, Subcommand};
 
 /// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
@@ -23,6 +23,8 @@ pub enum Command {
     Predict(predict::Args),
     /// Say what a run or a checkpoint is, and how it went.
     Inspect(inspect::Args),
+    /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
+    Reproduce(reproduce::Args),
     /// List the experiments, print one as a file, or explain every setting.
     Experiments(experiments::Args),
     /// List the data sets at hand, draw samples, or fetch data from its public mirrors.

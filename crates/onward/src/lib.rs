@@ -4,10 +4,10 @@
 //! # Forward-Forward in six steps
 //!
 //! 1. An input goes in together with a label, and is [normalised](normalize): only its direction counts.
-//! 2. Each [layer](layer) answers with activities `y = max(0, x̂ W + b)`. Their [goodness](goodness) is one number,
+//! 2. Each [layer] answers with activities `y = max(0, x̂ W + b)`. Their [goodness] is one number,
 //!    `g = Σ y²`; the layer takes the input for real with probability `p = σ(g − theta)`.
 //! 3. On the *positive* pass (the true label) each layer moves its weights so that its goodness rises; on the *negative*
-//!    pass (a [wrong label](negatives), as plausible as can be) so that it falls. The [objective](objective) says how much:
+//!    pass (a [wrong label](negatives), as plausible as can be) so that it falls. The [objective] says how much:
 //!    `d = (1 − p)·y`, and `d = −p·y`.
 //! 4. The layer's step is the product `x̂ᵀ d` of what it saw and where it wants to go, smoothed over
 //!    [steps](optimizer). No other layer is asked, nothing flows backward, no activity is kept.

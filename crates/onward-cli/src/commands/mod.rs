@@ -5,5 +5,6 @@ pub mod eval;
 pub mod experiments;
 pub mod inspect;
 pub mod predict;
+pub mod reproduce;
 pub mod samples;
 pub mod train;

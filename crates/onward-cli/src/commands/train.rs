@@ -80,39 +80,76 @@ pub fn run(args: &Args) -> Result<()> {
     if !(0.0..=1e6).contains(&args.checkpoint_minutes) {
         return Err(Usage(format!("--checkpoint-minutes {}: expected 0 to 1,000,000", args.checkpoint_minutes)).into());
     }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
-        .build_global()
-        .context("the threads could not be started")?;
-    // A first Ctrl-C asks; a second one does not wait for the answer.
-    ctrlc::set_handler(|| {
-        if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
-            std::process::exit(130);
-        }
-    })
-    .context("Ctrl-C could not be prepared for")?;
-
-    match &args.resume {
-        Some(path) => {
-            let (run, experiment) = RunDir::reopen(path)?;
-            let samples = samples(&experiment)?;
-            let (trainer, seconds) = match run.last().exists() {
-                true => (Trainer::load(run.last())?, run.seconds()),
-                false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
-            };
-            Run { run, experiment, samples, trainer, seconds, metrics: Vec::new() }.train(args)
-        }
-        None => {
-            let experiment = Experiment::open(&args.experiment)?.with(changes(args)?)?;
-            // Whatever can be refused is refused before there is a directory.
-            let samples = samples(&experiment)?;
-            let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
-            trainer.check(&samples.train)?;
-            let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
-            let run = RunDir::create(&path, &experiment)?;
-            Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new() }.train(args)
-        }
+    let minutes = args.checkpoint_minutes;
+    let options = Options { threads: args.threads, progress: args.progress, checkpoint_minutes: minutes };
+    if let Some(path) = &args.resume {
+        resume(path, &options)?;
+    } else {
+        let experiment = Experiment::open(&args.experiment)?.with(changes(args)?)?;
+        let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
+        start(experiment, path, &options)?;
     }
+    Ok(())
+}
+
+/// How to train, whatever is trained.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads to compute with; 0 for one per core.
+    pub threads: usize,
+    /// How to show progress.
+    pub progress: Mode,
+    /// Minutes between checkpoints within an epoch.
+    pub checkpoint_minutes: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { threads: 0, progress: Mode::Auto, checkpoint_minutes: 5.0 }
+    }
+}
+
+/// Trains an experiment in a new run directory.
+pub fn start(experiment: Experiment, path: PathBuf, options: &Options) -> Result<Summary> {
+    prepare(options)?;
+    // Whatever can be refused is refused before there is a directory.
+    let samples = samples(&experiment)?;
+    let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
+    trainer.check(&samples.train)?;
+    let run = RunDir::create(&path, &experiment)?;
+    Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new() }.train(options)
+}
+
+/// Goes on with an earlier run.
+pub fn resume(path: &Path, options: &Options) -> Result<Summary> {
+    prepare(options)?;
+    let (run, experiment) = RunDir::reopen(path)?;
+    let samples = samples(&experiment)?;
+    let (trainer, seconds) = match run.last().exists() {
+        true => (Trainer::load(run.last())?, run.seconds()),
+        false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
+    };
+    Run { run, experiment, samples, trainer, seconds, metrics: Vec::new() }.train(options)
+}
+
+/// Threads and signals, once.
+fn prepare(options: &Options) -> Result<()> {
+    static PREPARED: std::sync::Once = std::sync::Once::new();
+    let mut outcome = Ok(());
+    PREPARED.call_once(|| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
+        // A first Ctrl-C asks; a second one does not wait for the answer.
+        let handler = ctrlc::set_handler(|| {
+            if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
+                std::process::exit(130);
+            }
+        });
+        outcome = pool.context("the threads could not be started");
+        if outcome.is_ok() {
+            outcome = handler.context("Ctrl-C could not be prepared for");
+        }
+    });
+    outcome
 }
 
 /// The settings that flags change.
@@ -151,13 +188,13 @@ struct Run {
 }
 
 impl Run {
-    fn train(mut self, args: &Args) -> Result<()> {
+    fn train(mut self, options: &Options) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let position = self.trainer.position();
         self.metrics = RunDir::metrics(self.run.path(), position.epoch)?;
         self.run.write_metrics(&self.metrics)?;
         let mut progress = Progress::start(
-            args.progress,
+            options.progress,
             &Start {
                 network: self.trainer.network(),
                 experiment: &self.experiment.name,
@@ -171,7 +208,7 @@ impl Run {
         );
         self.metrics.iter().for_each(|metrics| progress.epoch(metrics));
 
-        let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * args.checkpoint_minutes));
+        let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * options.checkpoint_minutes));
         progress.stop();
         outcome?;
         if !self.trainer.is_done() {
@@ -237,7 +274,7 @@ impl Run {
     }
 
     /// The final numbers.
-    fn finish(self, progress: &Progress) -> Result<()> {
+    fn finish(self, progress: &Progress) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let network = self.trainer.network();
         let (test_error, confusions) = evaluate(network, self.samples.test.as_ref())?;
@@ -285,7 +322,7 @@ impl Run {
             grouped(summary.samples_per_second as u64)
         ));
         progress.say(&format!("Next:\n  onward inspect {path}\n  onward predict {path} IMAGE…"));
-        Ok(())
+        Ok(summary)
     }
 }
 

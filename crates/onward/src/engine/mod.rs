@@ -10,7 +10,8 @@ use crate::settings::Precision;
 pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
     match precision {
         Precision::Reference => Box::new(reference::ReferenceDense::new(dense)),
-        Precision::F32 | Precision::Bf16 => Box::new(cpu::CpuDense::new(dense)),
+        Precision::F32 => Box::new(cpu::CpuDense::new(dense, false)),
+        Precision::Bf16 => Box::new(cpu::CpuDense::new(dense, true)),
     }
 }
 

@@ -198,7 +198,7 @@ impl Trainer {
     /// Trains until every epoch is done or the observer says stop.
     ///
     /// # Errors
-    /// As [`Trainer::step`].
+    /// As [`Trainer::check`]; also [`Error::NotFinite`] where a layer's activity overflows.
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
@@ -214,10 +214,6 @@ impl Trainer {
     }
 
     /// Takes one step, on the next batch of the current epoch.
-    ///
-    /// # Errors
-    /// [`Error::Data`] where the data does not fit the network or fills no batch; [`Error::NotFinite`] where a layer's
-    /// activity overflows.
     fn step(&mut self, data: &Dataset) -> Result<StepReport> {
         let steps_per_epoch = self.check(data)?;
         let (recipe, position) = (self.recipe().clone(), self.position);

@@ -1,5 +1,6 @@
 //! The default engine: products on weights in panels, with everything that goes before and after them fused in.
 
+mod bf16;
 mod panels;
 mod product;
 mod update;
@@ -10,12 +11,14 @@ use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Codes, Directions, Inputs};
 use crate::tensor::{Tensor, Tensors, transposed};
+use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
+use std::sync::{Mutex, PoisonError};
 use update::{Learned, Rows, apply, pack_inputs, update};
 
-/// A fully connected layer in single precision.
-#[derive(Clone, Debug)]
+/// A fully connected layer in single precision, its products in bf16 where asked for.
+#[derive(Debug)]
 pub struct CpuDense {
     activation: Activation,
     has_bias: bool,
@@ -23,6 +26,8 @@ pub struct CpuDense {
     /// `b: (O)`, as a matrix of one row.
     bias: Learned,
     work: Workspace,
+    /// Inputs rounded to bf16, while a product is computed.
+    rounded: Mutex<Vec<u32>>,
 }
 
 /// Memory that an update uses and the next one uses again.
@@ -39,14 +44,28 @@ struct Workspace {
 }
 
 impl CpuDense {
-    /// The layer with its initial weights.
-    pub fn new(dense: Dense) -> Self {
+    /// The layer with its initial weights; `bf16`: whether its products are of bf16 numbers.
+    pub fn new(dense: Dense, bf16: bool) -> Self {
+        let mut weight = Learned::new(Panels::from_rows(&dense.weights, dense.inputs, dense.outputs));
+        weight.pairs = bf16.then(|| Pairs::new(&weight.value));
         CpuDense {
             activation: dense.activation,
             has_bias: dense.bias,
-            weight: Learned::new(Panels::from_rows(&dense.weights, dense.inputs, dense.outputs)),
+            weight,
             bias: Learned::new(Panels::zeros(1, dense.outputs)),
             work: Workspace::default(),
+            rounded: Mutex::default(),
+        }
+    }
+
+    /// The product with what follows it, by the kernel that the precision asks for.
+    fn product(&self, x: &[f32], rows: usize, then: Epilogue<'_>, answers: Answers<'_>) {
+        match &self.weight.pairs {
+            None => product_f32(x, &self.weight.value, rows, then, answers),
+            Some(pairs) => {
+                let mut rounded = self.rounded.lock().unwrap_or_else(PoisonError::into_inner);
+                product_bf16(x, pairs, rows, &mut rounded, then, answers);
+            }
         }
     }
 
@@ -198,10 +217,10 @@ impl Layer for CpuDense {
         let then = Epilogue { scale: Some(x.scale), bias: Some(self.bias.value.values()), relu: self.relu() };
         let answers = Answers { values: &mut y.values, squares: Some(&mut y.squares) };
         if x.source.is_none() && x.codes.is_none() {
-            product_f32(x.values, &self.weight.value, x.scale.len(), then, answers);
+            self.product(x.values, x.scale.len(), then, answers);
         } else {
             let full = x.dense();
-            product_f32(&full, &self.weight.value, x.rows(), Epilogue { scale: None, ..then }, answers);
+            self.product(&full, x.rows(), Epilogue { scale: None, ..then }, answers);
         }
     }
 
@@ -209,7 +228,7 @@ impl Layer for CpuDense {
         let rows = values.len() / self.inputs();
         base.resize(rows * self.outputs(), 0.0);
         let then = Epilogue { scale: None, bias: None, relu: false };
-        product_f32(values, &self.weight.value, rows, then, Answers { values: base, squares: None });
+        self.product(values, rows, then, Answers { values: base, squares: None });
         true
     }
 
@@ -233,7 +252,7 @@ impl Layer for CpuDense {
             }
             let shared = d.shared_rows.len() as f32;
             gradient.iter_mut().zip(&d.shared).for_each(|(g, d)| *g += shared * d);
-            let Learned { value, smoothed, squared } = &mut self.bias;
+            let Learned { value, smoothed, squared, .. } = &mut self.bias;
             apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
         });
     }
@@ -261,6 +280,7 @@ impl Layer for CpuDense {
         let has_squares = tensors.iter().any(|t| t.name == "weight.squared");
         let mut weight = Learned::new(matrix("weight")?);
         weight.smoothed = matrix("weight.smoothed")?;
+        weight.pairs = self.weight.pairs.as_ref().map(|_| Pairs::new(&weight.value));
         let mut bias = Learned::new(Panels::zeros(1, o));
         if self.has_bias {
             bias.value = vector("bias")?;

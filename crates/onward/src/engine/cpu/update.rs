@@ -2,6 +2,7 @@
 //! its epilogue. There is no gradient buffer, and rows without a direction are not there at all; what is left is bound by
 //! reading and writing `V` and `W` once.
 
+use super::bf16::{Pairs, round_rows};
 use super::panels::{Panels, WIDTH};
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
@@ -22,13 +23,15 @@ pub struct Learned {
     pub smoothed: Panels,
     /// Adam's smoothed squared gradient; empty for other methods.
     pub squared: Panels,
+    /// The weights rounded to bf16, where products are computed with those.
+    pub pairs: Option<Pairs>,
 }
 
 impl Learned {
     /// With the averages at zero.
     pub fn new(value: Panels) -> Self {
         let (inputs, outputs) = (value.inputs(), value.outputs());
-        Learned { value, smoothed: Panels::zeros(inputs, outputs), squared: Panels::zeros(0, outputs) }
+        Learned { value, smoothed: Panels::zeros(inputs, outputs), squared: Panels::zeros(0, outputs), pairs: None }
     }
 
     /// Makes room for what `step` keeps.
@@ -68,29 +71,29 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
     assert_eq!(rows.x.len(), inputs.div_ceil(TILE) * rows.count * TILE);
     assert_eq!(rows.d.len(), rows.count * outputs);
     learned.prepare(step);
-    let squared = learned.squared.inputs() > 0;
-    let mut none = vec![[]; learned.value.count()];
-    let squares: Vec<&mut [f32]> = if squared {
-        learned.squared.panels_mut().collect()
-    } else {
-        none.iter_mut().map(|none| none as &mut [f32]).collect()
-    };
-    let panels = learned.value.panels_mut().zip(learned.smoothed.panels_mut()).zip(squares).enumerate();
-    let panels: Vec<_> = panels.collect();
-    panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
+    let count = learned.value.count();
+    let squares = or_empty(count, learned.squared.panels_mut().collect());
+    let pairs = or_empty(count, learned.pairs.iter_mut().flat_map(Pairs::panels_mut).collect());
+    let panels = learned.value.panels_mut().zip(learned.smoothed.panels_mut()).zip(squares).zip(pairs);
+    let panels: Vec<_> = panels.enumerate().collect();
+    panels.into_par_iter().for_each(|(j, (((value, smoothed), squared), pairs))| {
         let d = pack_directions(rows, j, outputs);
-        let squares: Vec<&mut [f32]> = match squared.is_empty() {
-            true => (0..inputs.div_ceil(TASK)).map(|_| &mut [][..]).collect(),
-            false => squared.chunks_mut(TASK * WIDTH).collect(),
-        };
-        let pieces = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH)).zip(squares);
-        pieces.enumerate().for_each(|(piece, ((value, smoothed), squared))| {
+        let pieces = inputs.div_ceil(TASK);
+        let squares = or_empty(pieces, squared.chunks_mut(TASK * WIDTH).collect());
+        let pairs = or_empty(pieces, pairs.chunks_mut(TASK / 2 * WIDTH).collect());
+        let weights = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH));
+        weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
             let first = piece * TASK;
             let x = &rows.x[first * rows.count..];
             let extra = Extra { values: extra, outputs, panel: j, first };
-            Arch::new().dispatch(Piece { x, d: &d, count: rows.count, value, smoothed, squared, extra, step });
+            Arch::new().dispatch(Piece { x, d: &d, count: rows.count, value, smoothed, squared, pairs, extra, step });
         });
     });
+}
+
+/// The slices, or as many empty ones where there are none.
+fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> {
+    if slices.is_empty() { (0..count).map(|_| &mut [][..]).collect() } else { slices }
 }
 
 /// Panel `j` of `d`, `(R, WIDTH)`, padded with zeros.
@@ -122,6 +125,7 @@ struct Piece<'a> {
     value: &'a mut [f32],
     smoothed: &'a mut [f32],
     squared: &'a mut [f32],
+    pairs: &'a mut [u32],
     extra: Extra<'a>,
     step: &'a Step,
 }
@@ -143,7 +147,7 @@ impl Piece<'_> {
     /// `MR` must divide [`TILE`].
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
-        let Piece { x, d, count, value, smoothed, squared, extra, step } = self;
+        let Piece { x, d, count, value, smoothed, squared, pairs, extra, step } = self;
         let mut sums = [[0.0f32; WIDTH]; TILE];
         let mut no_squares = [0.0f32; TILE * WIDTH];
         let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
@@ -162,6 +166,9 @@ impl Piece<'_> {
             };
             let sums = &sums.as_flattened()[..value.len()];
             apply(sums, value, smoothed, squared, step);
+            if !pairs.is_empty() {
+                round_rows(value, &mut pairs[tile * TILE / 2 * WIDTH..][..rows.div_ceil(2) * WIDTH]);
+            }
         }
     }
 }

@@ -1,0 +1,226 @@
+//! `onward reproduce`: the paper's experiments, its errors beside ours.
+
+use crate::commands::train::{Options, resume, start};
+use crate::exit::Usage;
+use crate::experiment::{EMBEDDED, Experiment};
+use crate::progress::Mode;
+use crate::run_dir::Summary;
+use crate::terminal;
+use anyhow::{Context, Result};
+use onward::Readout;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use toml::Value;
+
+/// Flags of `onward reproduce`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The experiments, as `onward experiments` lists them; all that the paper gives an error for, if none is named.
+    names: Vec<String>,
+    /// Train nothing: print what our own full-size runs came to.
+    #[arg(long)]
+    recorded: bool,
+    /// How many seeds to train each experiment with, from 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "recorded")]
+    seeds: u16,
+    /// Where the run directories go.
+    #[arg(long, value_name = "DIR", default_value = "runs", conflicts_with = "recorded")]
+    out: PathBuf,
+    /// Print the table in Markdown, for documents.
+    #[arg(long)]
+    markdown: bool,
+    /// Threads to compute with; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Full-size runs, as the program wrote them: name and contents of each file in `results/`.
+const RECORDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/recorded.rs"));
+
+/// Trains, and prints the table.
+pub fn run(args: &Args) -> Result<()> {
+    let names: Vec<&str> = match args.names.is_empty() {
+        false => args.names.iter().map(String::as_str).collect(),
+        true => reported().collect(),
+    };
+    let experiments = names.iter().map(|name| Experiment::open(name)).collect::<Result<Vec<_>>>()?;
+    let mut summaries = Vec::new();
+    if args.recorded {
+        summaries = recorded()?;
+        if !args.names.is_empty() {
+            summaries.retain(|summary| args.names.contains(&summary.experiment));
+        }
+        if summaries.is_empty() {
+            return Err(Usage(format!("there is no recorded run of {}", names.join(", "))).into());
+        }
+    }
+    let options = Options { threads: args.threads, progress: Mode::Auto, ..Options::default() };
+    for experiment in experiments.iter().filter(|_| !args.recorded) {
+        for seed in 1..=args.seeds {
+            let experiment = experiment.with([("seed".into(), Value::Integer(seed.into()))])?;
+            let path = args.out.join(format!("{}-{seed}", experiment.name));
+            let text = std::fs::read_to_string(path.join("summary.json"));
+            summaries.push(match text {
+                // Done before: a long reproduction may be stopped and started again.
+                Ok(text) => parse(&path.display().to_string(), &text)?,
+                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options)?,
+                Err(_) => start(experiment, path, &options)?,
+            });
+        }
+    }
+    terminal::print(&if args.markdown { markdown(&summaries) } else { plain(&summaries) })
+}
+
+/// The experiments that the paper or the released code gives an error for.
+fn reported() -> impl Iterator<Item = &'static str> {
+    let reports = |name: &str| Experiment::open(name).is_ok_and(|experiment| experiment.paper.error > 0.0);
+    EMBEDDED.iter().map(|(name, _)| *name).filter(move |name| reports(name))
+}
+
+/// Our own full-size runs.
+fn recorded() -> Result<Vec<Summary>> {
+    RECORDED.iter().map(|(name, text)| parse(name, text)).collect()
+}
+
+fn parse(name: &str, text: &str) -> Result<Summary> {
+    serde_json::from_str(text).with_context(|| format!("{name}: it is not a run's summary"))
+}
+
+/// One line of the table.
+struct Line {
+    experiment: String,
+    layers: String,
+    epochs: u32,
+    paper: f64,
+    /// Each readout's test errors, by seed.
+    errors: BTreeMap<Readout, Vec<f64>>,
+    minutes: f64,
+}
+
+fn lines(summaries: &[Summary]) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for summary in summaries {
+        // Other data is another line.
+        let source = summary.settings.get("data").and_then(|data| data.get("source")).and_then(Value::as_str);
+        let experiment = match source {
+            Some("mnist") | None => summary.experiment.clone(),
+            Some(source) => {
+                let name = std::path::Path::new(source).file_name().unwrap_or_default().to_string_lossy();
+                format!("{} on {name}", summary.experiment)
+            }
+        };
+        let at = lines.iter().position(|line| line.experiment == experiment).unwrap_or_else(|| {
+            let layers = summary.settings.get("network").and_then(|network| network.get("layers"));
+            let widths = layers.and_then(Value::as_array).into_iter().flatten().map(ToString::to_string);
+            lines.push(Line {
+                experiment,
+                layers: widths.collect::<Vec<_>>().join("-"),
+                epochs: summary.epochs,
+                paper: summary.paper.error,
+                errors: BTreeMap::new(),
+                minutes: 0.0,
+            });
+            lines.len() - 1
+        });
+        lines[at].minutes += summary.seconds / 60.0;
+        for (readout, error) in &summary.test_error {
+            lines[at].errors.entry(*readout).or_default().push(*error);
+        }
+    }
+    lines
+}
+
+impl Line {
+    fn seeds(&self) -> usize {
+        self.errors.values().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The mean over the seeds, and from where to where they go.
+    fn error(&self, readout: Readout) -> String {
+        let Some(errors) = self.errors.get(&readout) else { return "-".into() };
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        if errors.len() == 1 {
+            return format!("{mean:.2}");
+        }
+        let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = errors.iter().copied().fold(0.0, f64::max);
+        format!("{mean:.2} ({least:.2}–{most:.2})")
+    }
+
+    /// Whether the paper's error is reached, by the mean of the readout that the paper reports.
+    fn verdict(&self) -> &'static str {
+        let errors = self.errors.get(&Readout::EveryLabel).or_else(|| self.errors.get(&Readout::OnePass));
+        match errors {
+            Some(errors) if self.paper > 0.0 => {
+                let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+                if mean <= self.paper + 1e-9 { "reached" } else { "missed" }
+            }
+            _ => "-",
+        }
+    }
+
+    fn paper(&self) -> String {
+        if self.paper > 0.0 { format!("{:.2}", self.paper) } else { "-".into() }
+    }
+
+    fn minutes(&self) -> String {
+        format!("{:.1}", self.minutes / self.seeds().max(1) as f64)
+    }
+}
+
+fn plain(summaries: &[Summary]) -> String {
+    let mut text = String::from("Test error in per cent: mean over the seeds (from–to)\n\n");
+    text.push_str(&format!(
+        "{:26}{:>6}{:>18}{:>18}{:>6}  {}\n",
+        "experiment", "paper", "every-label", "one-pass", "seeds", ""
+    ));
+    for line in lines(summaries) {
+        text.push_str(&format!(
+            "{:26}{:>6}{:>18}{:>18}{:>6}  {}\n",
+            line.experiment,
+            line.paper(),
+            line.error(Readout::EveryLabel),
+            line.error(Readout::OnePass),
+            line.seeds(),
+            line.verdict()
+        ));
+    }
+    text
+}
+
+fn markdown(summaries: &[Summary]) -> String {
+    let mut text = String::from(
+        "| experiment | hidden layers | epochs | paper % | every-label % | one-pass % | seeds | minutes each | verdict |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---|\n",
+    );
+    for line in lines(summaries) {
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            line.experiment,
+            line.layers,
+            line.epochs,
+            line.paper(),
+            line.error(Readout::EveryLabel),
+            line.error(Readout::OnePass),
+            line.seeds(),
+            line.minutes(),
+            line.verdict()
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_recorded_table() {
+        let readme = include_str!("../../../../README.md");
+        let table = markdown(&recorded().unwrap());
+        assert!(
+            readme.contains(&table),
+            "README.md needs the output of `onward reproduce --recorded --markdown`:\n{table}"
+        );
+    }
+}

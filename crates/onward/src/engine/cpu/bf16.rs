@@ -1,0 +1,246 @@
+//! Products of bf16 numbers with sums in single precision: half the bytes, and twice the rate where the processor has an
+//! instruction for them (AVX-512 BF16). Elsewhere the same products are computed in single precision.
+//!
+//! Two numbers of neighbouring inputs share a `u32`, the first in its lower half, because the instruction multiplies and adds
+//! pairs.
+
+use super::panels::{Panels, WIDTH};
+use super::product::{Answers, Epilogue, Kernel, Task, finish, product, sum_of_squares};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Weights in pairs: panel after panel, `(ceil(I/2), WIDTH)` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pairs {
+    inputs: usize,
+    outputs: usize,
+    values: Vec<u32>,
+}
+
+impl Pairs {
+    /// The weights rounded.
+    pub fn new(weights: &Panels) -> Self {
+        let (inputs, outputs) = (weights.inputs(), weights.outputs());
+        let mut values = vec![0; weights.count() * inputs.div_ceil(2) * WIDTH];
+        for (j, pairs) in values.chunks_exact_mut((inputs.div_ceil(2) * WIDTH).max(1)).enumerate() {
+            round_rows(weights.panel(j), pairs);
+        }
+        Pairs { inputs, outputs, values }
+    }
+
+    /// Every panel, `(ceil(I/2), WIDTH)` each.
+    pub fn panels_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
+        let size = self.inputs.div_ceil(2) * WIDTH;
+        self.values.chunks_exact_mut(size.max(1))
+    }
+}
+
+/// The nearest bf16, of two equally near ones the even one, in the upper half.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
+    if x.is_nan() { bits | 0x0040_0000 } else { rounded }
+}
+
+/// Rows of a panel, `(rows, WIDTH)`, as pairs, `(ceil(rows/2), WIDTH)`.
+#[inline(always)]
+pub(super) fn round_rows(rows: &[f32], pairs: &mut [u32]) {
+    const NONE: [f32; WIDTH] = [0.0; WIDTH];
+    for (rows, pairs) in rows.chunks(2 * WIDTH).zip(pairs.chunks_exact_mut(WIDTH)) {
+        let (first, second) = rows.split_at(WIDTH);
+        let second = if second.is_empty() { &NONE } else { second };
+        for ((pair, a), b) in pairs.iter_mut().zip(first).zip(second) {
+            *pair = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
+        }
+    }
+}
+
+/// Rows of inputs `x: (R, I)` as pairs, `(R, ceil(I/2))`.
+fn round_inputs(x: &[f32], inputs: usize, to: &mut Vec<u32>) {
+    let pairs = inputs.div_ceil(2);
+    to.clear();
+    to.resize(x.len() / inputs.max(1) * pairs, 0);
+    crate::engine::vectorised(|| {
+        for (x, to) in x.chunks_exact(inputs).zip(to.chunks_exact_mut(pairs)) {
+            let (both, last) = x.as_chunks::<2>();
+            for (to, [a, b]) in to.iter_mut().zip(both) {
+                *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
+            }
+            if let ([last], Some(to)) = (last, to.last_mut()) {
+                *to = round(*last) >> 16;
+            }
+        }
+    });
+}
+
+/// The product of bf16 numbers: `x: (R, I)`, `w: (I, O)`; `scratch` holds the rounded inputs.
+pub fn product_bf16(
+    x: &[f32],
+    w: &Pairs,
+    rows: usize,
+    scratch: &mut Vec<u32>,
+    then: Epilogue<'_>,
+    answers: Answers<'_>,
+) {
+    assert_eq!(x.len(), rows * w.inputs);
+    round_inputs(x, w.inputs, scratch);
+    let sizes = (rows, w.inputs.div_ceil(2), w.outputs);
+    #[cfg(target_arch = "x86_64")]
+    if x86::available() {
+        return product(x86::Native, scratch, &w.values, sizes, then, answers);
+    }
+    product(Widened, scratch, &w.values, sizes, then, answers);
+}
+
+/// Products in single precision of numbers rounded to bf16: for processors without the instruction.
+#[derive(Clone, Copy, Debug)]
+struct Widened;
+
+impl Kernel for Widened {
+    type Weight = u32;
+
+    fn run(self, task: Task<'_, u32>) {
+        Arch::new().dispatch(task);
+    }
+}
+
+impl WithSimd for Task<'_, u32> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for r in self.rows.clone() {
+            let mut sums = [0.0f32; WIDTH];
+            let x = &self.x[r * self.inputs..(r + 1) * self.inputs];
+            for (x, w) in x.iter().zip(self.panel.as_chunks::<WIDTH>().0) {
+                let (a, b) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum += a * f32::from_bits(w << 16) + b * f32::from_bits(w & 0xffff_0000);
+                }
+            }
+            self.finish_row(simd, r, &mut sums);
+        }
+    }
+}
+
+impl Task<'_, u32> {
+    /// From the sums of row `r` to its answers.
+    #[inline(always)]
+    fn finish_row<S: Simd>(&self, simd: S, r: usize, sums: &mut [f32; WIDTH]) {
+        finish(sums, self.scale.map_or(1.0, |scale| scale[r]), self.bias, self.relu);
+        let squares = sum_of_squares(simd, sums);
+        // SAFETY: row `r` is one of this task's rows, and the panel's columns are this task's.
+        unsafe {
+            self.y.write(r, sums);
+            self.squares.write(r, &[squares]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, Task, WIDTH};
+    use pulp::x86::V4;
+    use std::arch::x86_64::{
+        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+    use std::sync::OnceLock;
+
+    /// Registers of a panel's width.
+    const NV: usize = WIDTH / 16;
+
+    /// Whether this processor multiplies pairs of bf16 numbers.
+    pub fn available() -> bool {
+        std::is_x86_feature_detected!("avx512bf16") && V4::try_new().is_some()
+    }
+
+    /// The instruction, on the tile of the single precision kernel.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Native;
+
+    impl Kernel for Native {
+        type Weight = u32;
+
+        fn run(self, task: Task<'_, u32>) {
+            static V4: OnceLock<V4> = OnceLock::new();
+            let simd = *V4.get_or_init(|| pulp::x86::V4::try_new().expect("`available` has looked"));
+            // SAFETY: `available` has found every feature that `tiles` is compiled for.
+            unsafe { tiles(simd, &task) }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
+    fn tiles(simd: V4, task: &Task<'_, u32>) {
+        let mut r = task.rows.start;
+        while r < task.rows.end {
+            let n = 8.min(task.rows.end - r);
+            match n {
+                8 => tile::<8>(simd, task, r),
+                7 => tile::<7>(simd, task, r),
+                6 => tile::<6>(simd, task, r),
+                5 => tile::<5>(simd, task, r),
+                4 => tile::<4>(simd, task, r),
+                3 => tile::<3>(simd, task, r),
+                2 => tile::<2>(simd, task, r),
+                _ => tile::<1>(simd, task, r),
+            }
+            r += n;
+        }
+    }
+
+    /// `MR` rows against the whole panel.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
+    #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
+    fn tile<const MR: usize>(simd: V4, task: &Task<'_, u32>, r: usize) {
+        let (pairs, x) = (task.inputs, task.x);
+        assert!(x.len() >= (r + MR) * pairs);
+        let mut acc: [[__m512; NV]; MR] = [[_mm512_setzero_ps(); NV]; MR];
+        for (k, row) in task.panel.as_chunks::<WIDTH>().0.iter().enumerate().take(pairs) {
+            let mut w = [_mm512_set1_epi32(0); NV];
+            for v in 0..NV {
+                // SAFETY: 16 numbers from `16·v` on lie in the row of `WIDTH`.
+                w[v] = unsafe { _mm512_loadu_si512(row.as_ptr().add(16 * v).cast()) };
+            }
+            for i in 0..MR {
+                // SAFETY: `k < pairs`, and the rows up to `r + MR` were found to be there.
+                let x = _mm512_set1_epi32(unsafe { *x.get_unchecked((r + i) * pairs + k) }.cast_signed());
+                for v in 0..NV {
+                    acc[i][v] = _mm512_dpbf16_ps(acc[i][v], bf16(x), bf16(w[v]));
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            let mut sums = [0.0f32; WIDTH];
+            for (sums, acc) in sums.as_chunks_mut::<16>().0.iter_mut().zip(acc) {
+                // SAFETY: the place holds 16 numbers.
+                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *acc) };
+            }
+            task.finish_row(simd, r + i, &mut sums);
+        }
+    }
+
+    /// The same bits, seen as pairs of bf16 numbers.
+    #[target_feature(enable = "avx512f")]
+    fn bf16(bits: __m512i) -> __m512bh {
+        // SAFETY: both are 512 bits without any invalid pattern.
+        unsafe { std::mem::transmute(bits) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_to_the_nearest_even() {
+        let bf16 = |x: f32| f32::from_bits(round(x));
+        assert_eq!(bf16(1.0), 1.0);
+        assert_eq!(bf16(-3.140_625), -3.140_625);
+        assert_eq!(bf16(1.0 + 1.0 / 256.0), 1.0, "half way goes to the even one below");
+        assert_eq!(bf16(1.0 + 3.0 / 256.0), 1.015_625, "half way goes to the even one above");
+        assert_eq!(bf16(1.004), 1.007_812_5);
+        assert_eq!(bf16(f32::MAX), f32::INFINITY);
+        assert!(bf16(f32::NAN).is_nan() && bf16(f32::from_bits(0x7f80_0001)).is_nan());
+    }
+}
