@@ -57,7 +57,7 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
         assert_eq!(eval["readouts"][readout]["confusion"], summary["test_confusion"][readout], "{readout}");
     }
     let text = out(folder, &["eval", "a/checkpoint/best.safetensors", "--readout=one-pass", "--split=train"]);
-    assert!(text.contains("of 60000") && !text.contains("every-label"), "{text}");
+    assert!(text.contains("of 60,000") && !text.contains("every-label"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
     let text = out(folder, &["inspect", "a", "--tensors"]);
