@@ -55,7 +55,8 @@ const ERROR_WIDTH: usize = 9;
 
 /// `7`, or `9 Ankle boot` where the class has a name besides its number; cut where it is long.
 fn row_name(class: usize, name: &str) -> String {
-    let short = if name.chars().count() > 20 { name.chars().take(19).chain(['…']).collect() } else { name.to_owned() };
+    let short =
+        if name.chars().count() > 20 { name.chars().take(19).chain(['…']).collect() } else { name.to_owned() };
     if name == class.to_string() { short } else { format!("{class} {short}") }
 }
 

@@ -56,7 +56,14 @@ fn data_files_are_labelled_and_evaluated_by_class_name() {
     let labels: Vec<String> = lines[1..].iter().map(|l| l.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         labels,
-        ["plain.csv[0] ant", "plain.csv[1] bee", "plain.csv[2] cat", "other.csv[0] cat", "other.csv[1] bee", "other.csv[2] cat"]
+        [
+            "plain.csv[0] ant",
+            "plain.csv[1] bee",
+            "plain.csv[2] cat",
+            "other.csv[0] cat",
+            "other.csv[1] bee",
+            "other.csv[2] cat"
+        ]
     );
     let top = out(folder, &["predict", "run", "plain.csv", "--top=9", "--readout=every-label"]);
     assert!(top.starts_with("file,label,probability,label_2,probability_2,label_3,probability_3\n"), "{top}");
