@@ -38,6 +38,9 @@ fn case() -> impl Strategy<Value = Case> {
         |(precision, inputs, outputs, flags, samples, rows, classes, steps, seed)| {
             let [relu, bias, adam, shared_product, shared_direction, codes] = flags;
             let activation = if relu { Activation::Relu } else { Activation::Linear };
+            // Adam divides by the size of the gradient: where that is nothing but rounding, so is the step, and the
+            // next product tells nothing.
+            let steps = if adam { 1 } else { steps };
             let classes = if codes { classes.min(inputs) } else { 0 };
             let rows = if samples == 0 { 0 } else { rows };
             let shared_product = shared_product && classes > 0;
@@ -145,7 +148,6 @@ proptest! {
             reference.update(&plain, &d, &step);
             fast.update(&x, &d, &step);
         }
-        // Adam divides by the size of the gradient: where that is nothing but rounding, so is the step.
         let tolerance = if case.adam { 3e-2 } else { 2e-5 };
         close("weight", &numbers(&*fast, "weight"), &numbers(&*reference, "weight"), tolerance)?;
         close("smoothed", &numbers(&*fast, "weight.smoothed"), &numbers(&*reference, "weight.smoothed"), 2e-5)?;
