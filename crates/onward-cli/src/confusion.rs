@@ -53,9 +53,11 @@ fn table(evaluation: &Evaluation, classes: &[String], columns: usize) -> Option<
 const HEADING: &str = "true \\ found";
 const ERROR_WIDTH: usize = 9;
 
-/// `7`, or `9 Ankle boot` where the class has a name besides its number.
+/// `7`, or `9 Ankle boot` where the class has a name besides its number; cut where it is long.
 fn row_name(class: usize, name: &str) -> String {
-    if name == class.to_string() { name.to_owned() } else { format!("{class} {name}") }
+    let short =
+        if name.chars().count() > 20 { name.chars().take(19).chain(['…']).collect() } else { name.to_owned() };
+    if name == class.to_string() { short } else { format!("{class} {short}") }
 }
 
 /// A line for each of the classes with the highest errors.

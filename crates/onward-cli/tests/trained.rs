@@ -57,16 +57,24 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
         assert_eq!(eval["readouts"][readout]["confusion"], summary["test_confusion"][readout], "{readout}");
     }
     let text = out(folder, &["eval", "a/checkpoint/best.safetensors", "--readout=one-pass", "--split=train"]);
-    assert!(text.contains("of 60000") && !text.contains("every-label"), "{text}");
+    assert!(text.contains("of 60,000") && !text.contains("every-label"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
     let text = out(folder, &["inspect", "a", "--tensors"]);
-    for expected in ["default, seed 5", "finished, after epoch 4 and 400 steps", "784→64", "network.layers = [64, 64]"]
+    for expected in ["default, seed 5", "after epoch 4 and 400 steps: finished", "784→64", "network.layers = [64, 64]"]
     {
         assert!(text.contains(expected), "no {expected:?} in {text}");
     }
     assert!(text.contains("layers.0.weight.smoothed") && text.contains("[64, 784]"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // The columns of the first layer: shape, parameters, weight rms, goodness, pairs in the wrong order, dead units.
+    let layer = text.lines().find(|line| line.contains("784→64")).unwrap();
+    assert_eq!(layer.split_whitespace().count(), 8, "{layer}");
+    std::fs::copy(folder.join("a/checkpoint/last.safetensors"), folder.join("bare.safetensors")).unwrap();
+    let text = out(folder, &["inspect", "bare.safetensors"]);
+    assert!(text.contains("no run directory; seed 5") && text.contains("training.epochs = 4"), "{text}");
+    assert!(!text.contains("finished") && !text.contains("goodness of"), "{text}");
+    refused(folder, &["eval", "bare.safetensors"], "say which data with --data");
     let inspect: Value = serde_json::from_str(&out(folder, &["inspect", "a", "--json"])).unwrap();
     assert_eq!((&inspect["parameters"], inspect["metrics"].as_array().unwrap().len()), (&summary["parameters"], 4));
 

@@ -1,9 +1,10 @@
 //! `onward eval`: how often a trained network is wrong, and about what.
 
 use crate::confusion;
+use crate::progress::grouped;
 use crate::trained::Trained;
 use crate::{source, terminal};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use onward::{Dataset, Evaluation, Network, Readout};
 use serde_json::{Value, json};
@@ -62,7 +63,8 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
     let (source, data) = samples(args, &trained)?;
-    let measured = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect::<Result<Vec<_>>>()?;
+    let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect();
+    let measured = measured.with_context(|| source.clone())?;
     if args.json {
         return terminal::print(&format!("{:#}\n", as_json(&trained, &source, &network, &measured)));
     }
@@ -80,7 +82,8 @@ fn samples(args: &Args, trained: &Trained) -> Result<(String, Dataset)> {
         (Split::Train, _) => (format!("{source}, training samples"), train),
         (Split::Test, Some(test)) => (format!("{source}, test samples"), test),
         // A single file is just its samples.
-        (Split::Test, None) => (source, train),
+        (Split::Test, None) if args.data.is_some() => (source, train),
+        (Split::Test, None) => (format!("{source}, all samples, those of the training among them"), train),
     })
 }
 
@@ -107,7 +110,7 @@ fn as_text(trained: &Trained, source: &str, network: &Network, measured: &[Measu
     for Measured { readout, evaluation, seconds } in measured {
         let ((low, high), error) = (interval(evaluation), evaluation.error());
         let readout = readout.to_string();
-        let wrong = format!("{} of {}", evaluation.errors, evaluation.samples);
+        let wrong = format!("{} of {}", grouped(evaluation.errors as u64), grouped(evaluation.samples as u64));
         let _ = writeln!(text, "{readout:<12}{error:>6.2} %  {wrong}  (95 %: {low:.2} to {high:.2} %)  {seconds:.1} s");
     }
     for Measured { readout, evaluation, .. } in measured {

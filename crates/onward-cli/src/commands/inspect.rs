@@ -10,6 +10,7 @@ use anyhow::Result;
 use indicatif::DecimalBytes;
 use onward::Network;
 use onward::checkpoint::Info;
+use onward::events::LayerReport;
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -55,8 +56,10 @@ pub fn run(args: &Args) -> Result<()> {
 impl Found {
     /// The experiment's settings that are not at their default: key and value.
     fn changes(&self) -> Vec<(&'static str, String)> {
-        let Some(experiment) = &self.experiment else { return Vec::new() };
-        let (default, own) = (Experiment::default().to_table(), experiment.to_table());
+        let default = Experiment::default();
+        // A checkpoint without its run knows its recipe, but not its data.
+        let alone = || Experiment { recipe: self.info.recipe.clone(), ..Experiment::default() };
+        let (own, default) = (self.experiment.clone().unwrap_or_else(alone).to_table(), default.to_table());
         let told = |key: &str| key == "name" || key == "about" || key == "seed" || key.starts_with("paper.");
         let keys = SETTINGS.iter().map(|setting| setting.key).filter(|key| !told(key));
         keys.filter_map(|key| {
@@ -68,43 +71,27 @@ impl Found {
 
     fn text(&self, tensors: bool) -> String {
         let mut text = String::new();
-        let Found { trained, info, network, experiment, metrics, finished } = self;
+        let Found { trained, info, experiment, metrics, finished, .. } = self;
         let _ = writeln!(text, "{}", trained.checkpoint.display());
-        if let Some(experiment) = experiment {
-            let _ = writeln!(text, "{}, seed {}: {}", experiment.name, experiment.recipe.seed.0, experiment.about);
-        }
-        match info.position {
-            Some(position) => {
-                let state = if *finished { "finished" } else { "not finished" };
-                let _ = writeln!(text, "{state}, after epoch {} and {} steps", position.epoch, grouped(position.step));
+        let seed = info.recipe.seed.0;
+        let _ = match experiment {
+            Some(experiment) => writeln!(text, "{}, seed {seed}: {}", experiment.name, experiment.about),
+            None => writeln!(text, "in no run directory; seed {seed}"),
+        };
+        match (info.position, &trained.run) {
+            (Some(position), run) => {
+                let _ = write!(text, "after epoch {} and {} steps", position.epoch, grouped(position.step));
+                let _ = match run {
+                    Some(_) if *finished => writeln!(text, ": finished"),
+                    Some(run) => writeln!(text, ": not finished; go on with onward train --resume {}", run.display()),
+                    None => writeln!(text),
+                };
             }
-            None => text.push_str("a network only, without the state to train on\n"),
+            (None, _) => text.push_str("a network only, without the state to train on\n"),
         }
         let classes = info.classes.len();
         let _ = writeln!(text, "samples of {} in {classes} classes, {} on disk", info.shape, DecimalBytes(info.bytes));
-
-        let last = metrics.last();
-        let _ = writeln!(
-            text,
-            "\n{:>5} {:>15} {:>12} {:>10} {:>12}",
-            "layer", "shape", "parameters", "weight rms", "dead units"
-        );
-        for (l, stage) in network.stages().iter().enumerate() {
-            let layer = &stage.layer;
-            let dead =
-                last.and_then(|m| m.epoch.layers.iter().find(|layer| layer.layer == l)).map(|layer| layer.dead_units);
-            let _ = writeln!(
-                text,
-                "{l:>5} {:>15} {:>12} {:>10.4} {:>12}",
-                format!("{}→{}", layer.inputs(), layer.outputs()),
-                grouped(layer.parameters() as u64),
-                layer.weight_rms(),
-                dead.map_or("-".into(), |dead| dead.to_string())
-            );
-        }
-        if let Some(head) = network.head() {
-            let _ = writeln!(text, "{:>5} {:>15} {:>12}", "head", "", grouped(head.parameters() as u64));
-        }
+        self.layers(&mut text);
 
         let changes = self.changes();
         if !changes.is_empty() {
@@ -123,6 +110,45 @@ impl Found {
             }
         }
         text
+    }
+
+    /// A line for each layer: what it is, and how it did in the last epoch in which it learned.
+    fn layers(&self, text: &mut String) {
+        let mut row = |cells: [String; 7]| {
+            let [layer, shape, parameters, rms, goodness, wrong, dead] = cells;
+            let line =
+                format!("{layer:>5} {shape:>13} {parameters:>12} {rms:>11} {goodness:>13} {wrong:>12} {dead:>6}");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        };
+        row([const { String::new() }; 7]);
+        let headings = ["layer", "shape", "parameters", "weight rms", "goodness +/-", "wrong order", "dead"];
+        row(headings.map(String::from));
+        for (l, stage) in self.network.stages().iter().enumerate() {
+            let layer = &stage.layer;
+            let report = |metrics: &Metrics| metrics.epoch.layers.iter().find(|layer| layer.layer == l).cloned();
+            let report = self.metrics.iter().rev().find_map(report);
+            let unit = if stage.measure.threshold > 0.0 { f64::from(stage.measure.threshold) } else { 1.0 };
+            let told = |tell: &dyn Fn(&LayerReport) -> String| report.as_ref().map_or_else(String::new, tell);
+            row([
+                l.to_string(),
+                format!("{}→{}", layer.inputs(), layer.outputs()),
+                grouped(layer.parameters() as u64),
+                format!("{:.4}", layer.weight_rms()),
+                told(&|of| format!("{:.2}/{:.2}", of.goodness_positive / unit, of.goodness_negative / unit)),
+                told(&|of| format!("{:.1} %", 100.0 * of.wrong_order)),
+                told(&|of| of.dead_units.to_string()),
+            ]);
+        }
+        if let Some(head) = self.network.head() {
+            let mut cells = [const { String::new() }; 7];
+            (cells[0], cells[2]) = ("head".into(), grouped(head.parameters() as u64));
+            row(cells);
+        }
+        if !self.metrics.is_empty() {
+            text.push_str("The last epoch's goodness of positive/negative samples (threshold: 1), share of\n");
+            text.push_str("pairs in the wrong order, and units that were off for every positive sample.\n");
+        }
     }
 
     fn json(&self) -> Result<String> {
@@ -160,7 +186,8 @@ const LINES: usize = 12;
 fn epochs(metrics: &[Metrics]) -> String {
     let readouts: Vec<_> = metrics[0].validation_error.keys().collect();
     let names: String = readouts.iter().map(|readout| format!("{:>13}", readout.to_string())).collect();
-    let mut text = format!("\nvalidation error by epoch\n{:>7} {:>10} {:>8}{names}\n", "epoch", "loss", "seconds");
+    let heading = if readouts.is_empty() { "epochs" } else { "validation error by epoch" };
+    let mut text = format!("\n{heading}\n{:>7} {:>10} {:>8}{names}\n", "epoch", "loss", "seconds");
     let shown = LINES.min(metrics.len());
     for i in 0..shown {
         let at = if shown == 1 { 0 } else { i * (metrics.len() - 1) / (shown - 1) };

@@ -193,7 +193,7 @@ impl<'a> Rows<'a> {
                     }
                     None => header.extend(classes.iter().map(|class| format!("p_{class}"))),
                 }
-                csv.write_record(header)?;
+                csv.write_record(header).map_err(io_error)?;
                 To::Csv(Box::new(csv))
             }
         };
@@ -217,17 +217,13 @@ impl<'a> Rows<'a> {
                 writeln!(to)?;
             }
             To::Csv(csv) => {
-                csv.write_field(file)?;
-                csv.write_field(label)?;
-                csv.write_field(format!("{probability:.6}"))?;
+                let mut record = vec![file.to_owned(), label.to_owned(), format!("{probability:.6}")];
                 for &class in if self.top.is_some() { &shown[1..] } else { shown } {
                     let (label, probability) = pair(class);
-                    if self.top.is_some() {
-                        csv.write_field(label)?;
-                    }
-                    csv.write_field(format!("{probability:.6}"))?;
+                    record.extend(self.top.map(|_| label.to_owned()));
+                    record.push(format!("{probability:.6}"));
                 }
-                csv.write_record(None::<&[u8]>)?;
+                csv.write_record(record).map_err(io_error)?;
             }
         }
         Ok(())
@@ -246,6 +242,14 @@ impl<'a> Rows<'a> {
             To::Csv(csv) => csv.into_inner().map_err(|error| error.into_error())?.finish(),
             To::Json(json) => json.into_inner().map_err(|error| error.into_error())?.finish(),
         }
+    }
+}
+
+/// What went wrong beneath: whether it is a reader that left, say.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

@@ -1,0 +1,153 @@
+//! `predict` and `eval` on data that comes in every shape, and on whoever reads along.
+
+use assert_cmd::cargo::cargo_bin;
+use image::GrayImage;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+fn onward(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo_bin!("onward"));
+    command.current_dir(folder).stdin(Stdio::null()).args(arguments);
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    onward(folder, arguments).output().unwrap()
+}
+
+#[track_caller]
+fn out(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A folder with a run `run`, of a network that tells three kinds apart by two numbers.
+fn trained() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: usize| {
+        let (class, along) = (i % 3, (i % 7) as f32 / 10.0);
+        let [x, y] = [[3.0, along], [-2.0, 2.0 + along], [-2.0, -2.0 - along]][class];
+        format!("{x},{y},{}\n", ["ant", "bee", "cat"][class])
+    };
+    let lines: Vec<String> = (0..300).map(line).collect();
+    std::fs::write(folder.path().join("train.csv"), format!("x,y,kind\n{}", lines.concat())).unwrap();
+    // Another file: fewer classes, in another order.
+    std::fs::write(folder.path().join("other.csv"), [&lines[2][..], &lines[1], &lines[5]].concat()).unwrap();
+    std::fs::write(folder.path().join("plain.csv"), "x,y\n3,0.1\n-2,2.1\n-2,-2.1\n").unwrap();
+    let settings = ["network.layers=[32]", "network.label=prepend", "data.validation=30", "training.batch=10"];
+    let mut arguments = vec!["train", "--data=train.csv", "--out=run", "--epochs=20", "--progress=none"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    out(folder.path(), &arguments);
+    folder
+}
+
+#[test]
+fn data_files_are_labelled_and_evaluated_by_class_name() {
+    let folder = trained();
+    let folder = folder.path();
+
+    let csv = out(folder, &["predict", "run", "plain.csv", "other.csv"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "file,label,probability,p_ant,p_bee,p_cat");
+    let labels: Vec<String> = lines[1..].iter().map(|l| l.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        labels,
+        [
+            "plain.csv[0] ant",
+            "plain.csv[1] bee",
+            "plain.csv[2] cat",
+            "other.csv[0] cat",
+            "other.csv[1] bee",
+            "other.csv[2] cat"
+        ]
+    );
+    let top = out(folder, &["predict", "run", "plain.csv", "--top=9", "--readout=every-label"]);
+    assert!(top.starts_with("file,label,probability,label_2,probability_2,label_3,probability_3\n"), "{top}");
+
+    let eval: Value = serde_json::from_str(&out(folder, &["eval", "run", "--data=other.csv", "--json"])).unwrap();
+    assert_eq!(eval["readouts"]["one-pass"]["confusion"], serde_json::json!([[0, 0, 0], [0, 1, 0], [0, 0, 2]]));
+
+    std::fs::write(folder.join("strange.csv"), "1,2,dog\n").unwrap();
+    let output = run(folder, &["eval", "run", "--data=strange.csv"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("strange.csv: the data has a class `dog`, the network knows ant, bee, cat"), "{said}");
+}
+
+#[test]
+fn files_that_do_not_fit_are_left_out_and_the_answer_is_whole_or_not_there() {
+    let folder = trained();
+    let folder = folder.path();
+    std::fs::write(folder.join("wide.csv"), "1,2,3,a\n").unwrap();
+    GrayImage::new(2, 1).save(folder.join("far.png")).unwrap();
+    let output = run(folder, &["predict", "run", "wide.csv", "none.csv", "plain.csv", "far.png", "--output=out.csv"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in ["wide.csv: its samples are 1×1×3, expected 1×1×2", "none.csv: ", "2 of the files"] {
+        assert!(said.contains(expected), "no {expected:?} in {said}");
+    }
+    let written = std::fs::read_to_string(folder.join("out.csv")).unwrap();
+    assert_eq!(written.lines().filter(|line| line.starts_with("plain.csv[")).count(), 3, "{written}");
+    assert!(written.contains("far.png,"), "an image of 1×2 pixels has two numbers: {written}");
+
+    // A network that cannot be read leaves what was there, and no scratch file.
+    let before = std::fs::read_dir(folder).unwrap().count();
+    let bytes = std::fs::read(folder.join("run/checkpoint/last.safetensors")).unwrap();
+    std::fs::write(folder.join("run/checkpoint/last.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
+    let output = run(folder, &["predict", "run", "plain.csv", "--output=out.csv"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("last.safetensors: it is not a whole safetensors file"));
+    assert_eq!(std::fs::read_to_string(folder.join("out.csv")).unwrap(), written);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_answer_has_the_permissions_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = trained();
+    let folder = folder.path();
+    std::fs::write(folder.join("new"), "").unwrap();
+    out(folder, &["predict", "run", "plain.csv", "--output=out.csv"]);
+    let mode = |name: &str| folder.join(name).metadata().unwrap().permissions().mode();
+    assert_eq!(mode("out.csv"), mode("new"));
+}
+
+#[test]
+fn images_in_folders_below_are_found_and_named() {
+    let folder = trained();
+    let folder = folder.path();
+    for name in ["images/b.png", "images/a/z.jpg", "images/a/deep/x.PNG"] {
+        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        GrayImage::new(2, 1).save(folder.join(name)).unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", folder.join("images/a/back")).unwrap();
+    let csv = out(folder, &["predict", "run", "images", "--format=csv"]);
+    let files: Vec<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    assert_eq!(files, ["images/a/deep/x.PNG", "images/a/z.jpg", "images/b.png"]);
+}
+
+#[test]
+fn a_reader_that_leaves_in_the_middle_is_no_failure() {
+    let folder = trained();
+    let folder = folder.path();
+    std::fs::write(folder.join("long.csv"), "1.5,-2\n".repeat(50_000)).unwrap();
+    for format in ["csv", "json"] {
+        let mut child = onward(folder, &["predict", "run", "long.csv", "--format", format])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.contains("label"), "{first}");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{format}");
+        assert!(output.status.success(), "{format}");
+    }
+}
