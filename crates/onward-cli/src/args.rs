@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the help that says so.
 
-use crate::commands::{completions, eval, experiments, inspect, predict, reproduce, samples, train};
+use crate::commands::{bench, completions, eval, experiments, inspect, predict, reproduce, samples, train};
 use clap::{Parser, Subcommand};
 
 /// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
@@ -25,6 +25,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
     Reproduce(reproduce::Args),
+    /// Measure how fast this machine trains and reads out, beside what its processor and memory can do.
+    Bench(bench::Args),
     /// List the experiments, print one as a file, or explain every setting.
     Experiments(experiments::Args),
     /// List the data sets at hand, draw samples, or fetch data from its public mirrors.

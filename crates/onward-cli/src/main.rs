@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => commands::inspect::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
+        Some(Command::Bench(args)) => commands::bench::run(args),
         Some(Command::Experiments(args)) => commands::experiments::run(args),
         Some(Command::Completions(args)) => commands::completions::run(args),
     })

@@ -1,6 +1,7 @@
 //! Engines: where products are computed. Each makes layers of its own kind; all are tested equal to the reference.
 
 pub mod cpu;
+pub mod limits;
 pub mod reference;
 
 use crate::layer::{Dense, Layer};

@@ -200,6 +200,13 @@ impl Trainer {
         training.schedule.gain(self.position.epoch % training.epochs, training.epochs)
     }
 
+    /// The share of rows, positive and negative, that had anything to learn from so far in this epoch: the mean over
+    /// the layers.
+    pub fn active_rows(&self) -> f64 {
+        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64;
+        self.totals.layers.iter().map(|layer| layer.active).sum::<u64>() as f64 / rows as f64
+    }
+
     /// Bytes of activities and batches that steps have needed so far, all layers together.
     pub fn activity_bytes(&self) -> usize {
         let work = &self.work;

@@ -87,6 +87,17 @@ pub(super) fn has_outer() -> bool {
     false
 }
 
+/// See `limits::peak_flops`.
+pub(super) fn multiply_add(rounds: u64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if x86::available() {
+        // SAFETY: `available` has found every feature that it is compiled for.
+        return unsafe { x86::multiply_add(rounds) };
+    }
+    let _ = rounds;
+    0.0
+}
+
 /// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows. False where this processor has no instruction for it.
 #[inline(always)]
 pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) -> bool {
@@ -289,6 +300,21 @@ mod x86 {
                 unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *acc) };
             }
         }
+    }
+
+    /// See `limits::peak_flops`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
+    pub fn multiply_add(rounds: u64) -> f64 {
+        let mut acc = [_mm512_setzero_ps(); 12];
+        let x = bf16(_mm512_set1_epi32(std::hint::black_box(0x3c00_3c00)));
+        for _ in 0..rounds {
+            for acc in &mut acc {
+                *acc = _mm512_dpbf16_ps(*acc, x, x);
+            }
+        }
+        let flops = rounds as f64 * (acc.len() * 64) as f64;
+        std::hint::black_box(acc);
+        flops
     }
 
     /// The same bits, seen as pairs of bf16 numbers.

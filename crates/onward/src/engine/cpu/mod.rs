@@ -21,6 +21,16 @@ use update::{Learned, Rows, apply, pack_inputs, update};
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
 
+/// Whether this processor has units for bf16.
+pub(super) fn has_bf16() -> bool {
+    bf16::has_outer()
+}
+
+/// Multiply-adds of bf16 numbers on registers alone; answers how many operations they were, 0 where there are no units.
+pub(super) fn bf16_multiply_add(rounds: u64) -> f64 {
+    bf16::multiply_add(rounds)
+}
+
 /// A fully connected layer in single precision, its products in bf16 where asked for.
 #[derive(Debug)]
 pub struct CpuDense {

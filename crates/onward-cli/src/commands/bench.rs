@@ -1,0 +1,279 @@
+//! `onward bench`: how fast this machine trains, and how close that is to what it can do.
+
+use crate::exit::Usage;
+use crate::terminal;
+use anyhow::Result;
+use onward::engine::limits::{bandwidth, peak_flops};
+use onward::settings::{HeadMemory, LayerSettings, Precision};
+use onward::{Dataset, Event, Flow, Readout, Recipe, Trainer};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Flags of `onward bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to measure; everything, if nothing is named.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// The hidden layers' widths.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000usize, 1000, 1000])]
+    layers: Vec<usize>,
+    /// Samples in a step.
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Threads to compute with; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The processor's multiply-add units and its memory.
+    Limits,
+    /// Training, in each precision.
+    Step,
+    /// Reading labels out: every-label, one-pass, and one sample alone.
+    Evaluate,
+    /// Memory for activities against depth.
+    Memory,
+    /// Training against width, depth, batch and threads.
+    Scaling,
+}
+
+/// Measures, and prints.
+pub fn run(args: &Args) -> Result<()> {
+    if !(0.05..=3600.0).contains(&args.seconds) {
+        return Err(Usage(format!("--seconds {}: expected 0.05 to 3600", args.seconds)).into());
+    }
+    let threads = if args.threads > 0 { args.threads } else { std::thread::available_parallelism()?.get() };
+    let bench = Bench { args, threads, data: onward_mnist::train() };
+    bench.recipe(&args.layers, args.batch, Precision::F32).check()?;
+    let wanted = |what| args.what.is_empty() || args.what.contains(&what);
+    let mut all = serde_json::Map::new();
+    all.insert("threads".into(), threads.into());
+    let parts: [(What, &str, Part<'_>); 5] = [
+        (What::Limits, "limits", Bench::limits),
+        (What::Step, "step", Bench::step),
+        (What::Evaluate, "evaluate", Bench::evaluate),
+        (What::Memory, "memory", Bench::memory),
+        (What::Scaling, "scaling", Bench::scaling),
+    ];
+    for (what, name, measure) in parts {
+        if wanted(what) {
+            let (value, text) = measure(&bench)?;
+            if !args.json {
+                terminal::print(&format!("{text}\n"))?;
+            }
+            all.insert(name.into(), value);
+        }
+    }
+    if args.json { terminal::print(&format!("{:#}\n", Value::Object(all))) } else { Ok(()) }
+}
+
+/// What a measurement answers: for programs, and for people.
+type Part<'a> = fn(&Bench<'a>) -> Result<(Value, String)>;
+
+struct Bench<'a> {
+    args: &'a Args,
+    threads: usize,
+    data: Dataset,
+}
+
+/// Bytes of a buffer that the last cache holds, and of one that it does not.
+const BUFFERS: [(&str, usize); 2] = [("cache", 8 << 20), ("memory", 256 << 20)];
+
+/// Bytes of optimiser traffic for each weight and step: weight and smoothed gradient, read and written.
+const BYTES_PER_WEIGHT: f64 = 16.0;
+
+impl Bench<'_> {
+    fn recipe(&self, layers: &[usize], batch: usize, precision: Precision) -> Recipe {
+        let mut recipe = Recipe::default();
+        recipe.network.layers = layers.iter().map(|&width| LayerSettings::from(width)).collect();
+        recipe.training.batch = batch;
+        recipe.engine.precision = precision;
+        recipe
+    }
+
+    /// Trains for some seconds; answers samples per second, the share of rows that had anything to learn from, and the
+    /// trainer.
+    fn train(&self, recipe: Recipe, threads: usize) -> Result<(f64, f64, Trainer)> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let slow = recipe.engine.precision == Precision::Reference;
+        let batch = recipe.training.batch;
+        let data = if slow { self.data.slice(0..batch.max(100))? } else { self.data.slice(0..self.data.len())? };
+        let mut trainer = Trainer::new(recipe, &data)?;
+        let limit = Duration::from_secs_f64(self.args.seconds);
+        // The first steps warm caches and clocks up.
+        let warm = if slow { 0 } else { 20 };
+        let (mut start, mut first) = (Instant::now(), 0);
+        let mut watch = |event: Event<'_>, _: &Trainer| {
+            if let Event::Step(step) = event {
+                if step.step == warm {
+                    (start, first) = (Instant::now(), step.step);
+                }
+                if step.step > warm && start.elapsed() >= limit {
+                    return Flow::Stop;
+                }
+            }
+            Flow::Continue
+        };
+        pool.install(|| trainer.fit(&data, &mut watch))?;
+        let steps = trainer.position().step - first;
+        let rate = (steps * batch as u64) as f64 / start.elapsed().as_secs_f64();
+        let active = trainer.active_rows();
+        Ok((rate, active, trainer))
+    }
+
+    fn limits(&self) -> Result<(Value, String)> {
+        let mut text = format!("limits, {} threads\n", self.threads);
+        let mut value = serde_json::Map::new();
+        for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+            let peak = peak_flops(precision, self.threads);
+            value.insert(format!("{name}_flops"), json!(peak));
+            let said = peak.map_or("no units for it".into(), |peak| format!("{:.0} GFLOP/s", peak / 1e9));
+            text.push_str(&format!("  {name:22}{said:>18}\n"));
+        }
+        for (name, bytes) in BUFFERS {
+            let rate = bandwidth(bytes, self.threads);
+            value.insert(format!("{name}_bytes_per_second"), json!(rate));
+            text.push_str(&format!("  {:22}{:>13.0} GB/s\n", format!("{name} ({} MiB)", bytes >> 20), rate / 1e9));
+        }
+        Ok((Value::Object(value), text))
+    }
+
+    /// Seconds that the limits allow for a step: products at the peak, then the optimiser's bytes at the memory's rate.
+    fn least_seconds(&self, precision: Precision, active: f64) -> Option<f64> {
+        let peak = peak_flops(precision, self.threads)?;
+        let (layers, batch) = (&self.args.layers, self.args.batch as f64);
+        let (mut flops, mut weights, mut inputs) = (0.0, 0.0, 784.0);
+        for (l, &width) in layers.iter().enumerate() {
+            let each = 2.0 * inputs * width as f64;
+            // The first layer's image product serves all passes; the others run neutral, positive and negative rows.
+            flops += each * batch * if l == 0 { 1.0 } else { 3.0 };
+            flops += each * batch * active * if l == 0 { 1.0 } else { 2.0 };
+            weights += inputs * width as f64;
+            inputs = width as f64;
+        }
+        let bytes = weights * BYTES_PER_WEIGHT;
+        let fits = weights * 8.0 < 24e6;
+        Some(flops / peak + bytes / bandwidth(BUFFERS[usize::from(!fits)].1, self.threads))
+    }
+
+    fn step(&self) -> Result<(Value, String)> {
+        let (layers, batch) = (&self.args.layers, self.args.batch);
+        let mut text = format!("training 784-{layers:?}, batch {batch}, {} threads\n", self.threads);
+        text.push_str(&format!("  {:12}{:>14}{:>14}{:>20}\n", "", "samples/s", "ms/step", "of the limit"));
+        let mut value = serde_json::Map::new();
+        for (name, precision) in
+            [("reference", Precision::Reference), ("f32", Precision::F32), ("bf16", Precision::Bf16)]
+        {
+            let (rate, active, _) = self.train(self.recipe(layers, batch, precision), self.threads)?;
+            let step = batch as f64 / rate;
+            let share = self.least_seconds(precision, active).map(|least| least / step);
+            let said = share.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
+            text.push_str(&format!("  {name:12}{rate:>14.0}{:>14.2}{said:>20}\n", 1e3 * step));
+            let line = json!({ "samples_per_second": rate, "seconds_per_step": step, "active_rows": active, "of_the_limit": share });
+            value.insert(name.into(), line);
+        }
+        Ok((Value::Object(value), text))
+    }
+
+    fn evaluate(&self) -> Result<(Value, String)> {
+        let test = onward_mnist::test();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
+        let mut text = format!("reading out 784-{:?}, {} threads\n", self.args.layers, self.threads);
+        let mut value = serde_json::Map::new();
+        for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+            let (_, _, trainer) =
+                self.train(self.recipe(&self.args.layers, self.args.batch, precision), self.threads)?;
+            let network = trainer.into_network();
+            let one = test.slice(0..1)?;
+            let time = |data: &Dataset, readout| -> Result<f64> {
+                pool.install(|| network.predict(data, readout))?;
+                let (start, mut n) = (Instant::now(), 0u32);
+                while start.elapsed().as_secs_f64() < self.args.seconds {
+                    pool.install(|| network.predict(data, readout))?;
+                    n += 1;
+                }
+                Ok(start.elapsed().as_secs_f64() / f64::from(n))
+            };
+            let (every, pass) = (time(&test, Readout::EveryLabel)?, time(&test, Readout::OnePass)?);
+            let alone = time(&one, Readout::OnePass)?;
+            let bytes = network.parameters() as f64 * if precision == Precision::Bf16 { 2.0 } else { 4.0 };
+            // `bandwidth` counts a byte read and written as two; here every byte is read once.
+            let least = bytes / bandwidth(BUFFERS[usize::from(bytes > 24e6)].1, self.threads);
+            text.push_str(&format!("  {name}: every-label, {} samples: {:.0} ms\n", test.len(), 1e3 * every));
+            text.push_str(&format!("  {name}: one-pass, {} samples: {:.0} ms\n", test.len(), 1e3 * pass));
+            text.push_str(&format!(
+                "  {name}: one-pass, one sample: {:.0} µs ({:.0} µs to read the weights)\n",
+                1e6 * alone,
+                1e6 * least
+            ));
+            let line = json!({ "every_label_seconds": every, "one_pass_seconds": pass, "samples": test.len(),
+                               "one_sample_seconds": alone, "reading_weights_seconds": least });
+            value.insert(name.into(), line);
+        }
+        Ok((Value::Object(value), text))
+    }
+
+    fn memory(&self) -> Result<(Value, String)> {
+        let mut text = String::from("memory for activities in training, MB (width 100, batch 100)\n");
+        text.push_str(&format!(
+            "  {:>8}{:>22}{:>24}{:>12}\n",
+            "layers", "kept for the head", "recomputed for it", "weights"
+        ));
+        let mut lines = Vec::new();
+        for depth in [2, 4, 8, 16, 32, 64] {
+            let mut bytes = [0; 2];
+            let mut weights = 0;
+            for (bytes, memory) in bytes.iter_mut().zip([HeadMemory::Keep, HeadMemory::Recompute]) {
+                let mut recipe = self.recipe(&vec![100; depth], 100, Precision::F32);
+                recipe.head.memory = memory;
+                recipe.training.epochs = 1;
+                let data = self.data.slice(0..200)?;
+                let mut trainer = Trainer::new(recipe, &data)?;
+                trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue)?;
+                *bytes = trainer.activity_bytes();
+                weights = trainer.network().parameters() * 8;
+            }
+            let [keep, recompute] = bytes;
+            let mb = |bytes: usize| bytes as f64 / 1e6;
+            text.push_str(&format!("  {depth:>8}{:>22.2}{:>24.2}{:>12.2}\n", mb(keep), mb(recompute), mb(weights)));
+            lines.push(json!({ "layers": depth, "keep": keep, "recompute": recompute, "weights": weights }));
+        }
+        Ok((lines.into(), text))
+    }
+
+    fn scaling(&self) -> Result<(Value, String)> {
+        let mut text = String::from("training by size, f32 (samples/s)\n");
+        let mut value = serde_json::Map::new();
+        let mut measure =
+            |name: &str, sizes: &[usize], build: &dyn Fn(usize) -> (Vec<usize>, usize, usize)| -> Result<()> {
+                let mut lines = Vec::new();
+                text.push_str(&format!("  {name:8}"));
+                for &size in sizes {
+                    let (layers, batch, threads) = build(size);
+                    let rate = self.train(self.recipe(&layers, batch, Precision::F32), threads)?.0;
+                    text.push_str(&format!("{:>14}", format!("{size}: {rate:.0}")));
+                    lines.push(json!({ "size": size, "samples_per_second": rate }));
+                }
+                text.push('\n');
+                value.insert(name.into(), lines.into());
+                Ok(())
+            };
+        let (batch, threads) = (self.args.batch, self.threads);
+        measure("width", &[250, 500, 1000, 2000], &|width| (vec![width; 3], batch, threads))?;
+        measure("depth", &[1, 2, 4, 8], &|depth| (vec![500; depth], batch, threads))?;
+        measure("batch", &[10, 50, 200, 1000], &|batch| (vec![1000; 3], batch, threads))?;
+        let counts: Vec<usize> = (0..).map(|n| 1 << n).take_while(|&n| n <= threads).collect();
+        measure("threads", &counts, &|threads| (vec![1000; 3], batch, threads))?;
+        Ok((Value::Object(value), text))
+    }
+}
