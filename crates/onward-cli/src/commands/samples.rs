@@ -85,8 +85,11 @@ fn show(args: &Show) -> Result<()> {
             of_class.map(|(n, _)| n).take(args.n.into()).collect()
         }
     };
-    let name = |n: usize| data.labels().get(n).map_or("?", |&label| &data.classes()[label as usize]);
-    let captions: Vec<String> = which.iter().map(|&n| format!("{} #{n}", name(n))).collect();
+    let caption = |&n: &usize| match data.labels().get(n) {
+        Some(&label) => format!("{} #{n}", data.classes()[label as usize]),
+        None => format!("#{n}"),
+    };
+    let captions: Vec<String> = which.iter().map(caption).collect();
     let mut text = summary(&args.source, &train, test.as_ref());
     text.push('\n');
     text.push_str(&gallery(data, &which, &captions, Ink::of_stdout(), terminal::columns()));
