@@ -76,6 +76,7 @@ pub const SETTINGS: &[Setting] = &[
         Whole(0, i64::MAX),
         "How many samples, the last ones of the training set, are held out to validate on.",
     ),
+    setting("engine.device", Word(&["cpu", "cuda"]), "Where to compute; this build has the processor alone."),
     setting(
         "engine.precision",
         Word(&["f32", "bf16", "reference"]),
@@ -179,6 +180,11 @@ pub const SETTINGS: &[Setting] = &[
         "training.schedule",
         Word(&["half-then-linear", "cosine", "constant"]),
         "How the learning rates fall: not at all for the first half, then on a line to zero; on a cosine wave; or not at all.",
+    ),
+    setting(
+        "training.rest",
+        Whole(0, 1_000),
+        "Samples that every layer has solved rest for 1, 2, 4 … epochs, up to this many; 0 lets none rest.",
     ),
     setting(
         "training.negligible",

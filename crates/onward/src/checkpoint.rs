@@ -25,6 +25,9 @@ use std::path::Path;
 const KEY: &str = "onward";
 const VERSION: u32 = 1;
 
+/// Which samples rest until when (`training.rest`).
+const REST: &str = "training.rest";
+
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -62,7 +65,7 @@ impl Network {
     /// # Errors
     /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write(self, None, &BTreeMap::new(), path.as_ref())
+        write(self, None, Vec::new(), &BTreeMap::new(), path.as_ref())
     }
 
     /// The network of a checkpoint.
@@ -81,7 +84,9 @@ impl Trainer {
     /// # Errors
     /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
-        write(self.network(), Some((self.position(), self.totals().clone())), notes, path.as_ref())
+        let rest = self.rest().map(|rest| Tensor::u8(REST, &[rest.len(), 6], rest.to_bytes()));
+        let training = Some((self.position(), self.totals().clone()));
+        write(self.network(), training, Vec::from_iter(rest), notes, path.as_ref())
     }
 
     /// Goes on where a checkpoint was saved: training ends in the same bits as if it had never stopped.
@@ -114,7 +119,9 @@ impl Trainer {
         let Some((position, totals)) = &file.metadata.training else {
             return Err(Error::Data("it holds a network only, without the position to train on from".into()));
         };
-        self.go_on_from(*position, totals.clone()).map_err(Error::Data)
+        let rest = file.tensors.iter().find(|t| t.name == REST);
+        let rest = rest.map(|t| Tensors(&file.tensors).u8(REST, &t.shape)).transpose()?;
+        self.go_on_from(*position, totals.clone(), rest).map_err(Error::Data)
     }
 }
 
@@ -207,10 +214,10 @@ impl File {
 fn write(
     network: &Network,
     training: Option<(Position, Totals)>,
+    mut tensors: Vec<Tensor>,
     notes: &BTreeMap<String, String>,
     path: &Path,
 ) -> Result<()> {
-    let mut tensors = Vec::new();
     let mut add = |part: String, all: Vec<Tensor>| {
         tensors.extend(all.into_iter().map(|t| Tensor { name: format!("{part}.{}", t.name), ..t }));
     };

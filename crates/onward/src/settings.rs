@@ -62,8 +62,21 @@ impl Default for Seed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
+    /// Where.
+    pub device: Device,
     /// The arithmetic.
     pub precision: Precision,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// The arithmetic of products and weights.
@@ -376,6 +389,8 @@ pub struct TrainingSettings {
     pub order: Order,
     /// How the learning rates fall.
     pub schedule: Schedule,
+    /// Samples that every layer has solved rest for 1, then 2, then 4 … epochs, up to this many; 0: none rests. Up to 1,000.
+    pub rest: u32,
     /// A sample's step in a layer is left out where `1 − p` (or `p`, negative) is below this, 0 to 0.1. The default is
     /// the rounding of a probability in single precision: what such rows add is lost in rounding anyway.
     pub negligible: f32,
@@ -388,6 +403,7 @@ impl Default for TrainingSettings {
             batch: 100,
             order: Order::Simultaneous,
             schedule: Schedule::HalfThenLinear,
+            rest: 0,
             negligible: 6e-8,
         }
     }
@@ -445,6 +461,9 @@ impl Recipe {
         /// The greatest number below 1.
         const BELOW_1: f32 = 1.0 - f32::EPSILON / 2.0;
 
+        if self.engine.device == Device::Cuda {
+            return Err(Error::setting("engine.device", "this build has no GPU engine; use \"cpu\""));
+        }
         if self.network.layers.is_empty() {
             return Err(Error::setting("network.layers", "found no layers, expected at least one"));
         }
@@ -469,6 +488,13 @@ impl Recipe {
         range("head.weight_cost", self.head.weight_cost, 0.0, 10.0)?;
         range("training.epochs", self.training.epochs, 1, 1_000_000)?;
         range("training.batch", self.training.batch, 1, 65_536)?;
+        range("training.rest", self.training.rest, 0, 1_000)?;
+        if self.training.rest > 0 && self.training.order == Order::Greedy {
+            return Err(Error::setting(
+                "training.rest",
+                "samples can rest only where all layers learn together, but `training.order` is \"greedy\": set one of them back",
+            ));
+        }
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
         if self.negatives == NegativesSettings::Hard && !self.head.enabled {
             return Err(Error::setting(

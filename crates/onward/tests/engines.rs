@@ -149,8 +149,10 @@ proptest! {
             fast.update(&x, &d, &step);
         }
         let tolerance = if case.adam { 3e-2 } else { 2e-5 };
+        // In bf16 the directions are rounded too: one part in 256.
+        let rounding = if case.precision == Precision::Bf16 { 4e-3 } else { 2e-5 };
         close("weight", &numbers(&*fast, "weight"), &numbers(&*reference, "weight"), tolerance)?;
-        close("smoothed", &numbers(&*fast, "weight.smoothed"), &numbers(&*reference, "weight.smoothed"), 2e-5)?;
+        close("smoothed", &numbers(&*fast, "weight.smoothed"), &numbers(&*reference, "weight.smoothed"), rounding)?;
         if case.bias {
             close("bias", &numbers(&*fast, "bias"), &numbers(&*reference, "bias"), tolerance)?;
             close("bias.smoothed", &numbers(&*fast, "bias.smoothed"), &numbers(&*reference, "bias.smoothed"), 2e-5)?;

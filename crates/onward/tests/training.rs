@@ -40,6 +40,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
         r.network.input_normalization = Normalization::Layer;
         r.network.normalization = Normalization::Layer;
     });
+    add("rest", |r| r.training.rest = 4);
     add("recompute", |r| r.head.memory = HeadMemory::Recompute);
     all
 }
@@ -114,6 +115,30 @@ fn a_run_interrupted_anywhere_ends_in_the_same_bits() {
             assert_eq!(resumed_reports, reports, "{name}: stopped after step {stop}");
         }
     }
+}
+
+#[test]
+fn solved_samples_rest() {
+    let data = patterns(300);
+    let visits = |rest: u32| {
+        let mut recipe = recipe(Precision::F32, &[40, 40, 40]);
+        recipe.training.epochs = 40;
+        recipe.training.rest = rest;
+        recipe.goodness.temperature = 0.05; // small layers are never so sure of themselves as large ones
+        let mut steps = vec![];
+        let mut trainer = Trainer::new(recipe, &data).unwrap();
+        let mut count = |event: Event<'_>, _: &Trainer| {
+            if let Event::Epoch(epoch) = event {
+                steps.push(epoch.step);
+            }
+            Flow::Continue
+        };
+        trainer.fit(&data, &mut count).unwrap();
+        (steps.len(), steps[39])
+    };
+    assert_eq!(visits(0), (40, 400));
+    let (epochs, steps) = visits(4);
+    assert!(epochs == 40 && steps < 300, "{steps} steps of 400: nothing rested");
 }
 
 #[test]

@@ -43,9 +43,9 @@ pub struct Args {
     /// Go on with an interrupted run, to the same bits as if it had never stopped.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    /// Where to compute (engine.device).
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    device: Option<Device>,
     /// Threads to compute with; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -71,12 +71,6 @@ static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 
 /// Trains.
 pub fn run(args: &Args) -> Result<()> {
-    if args.device == Device::Cuda {
-        return Err(Usage(
-            "--device cuda: this build has no GPU engine; leave the flag out to compute on the CPU".into(),
-        )
-        .into());
-    }
     if !(0.0..=1e6).contains(&args.checkpoint_minutes) {
         return Err(Usage(format!("--checkpoint-minutes {}: expected 0 to 1,000,000", args.checkpoint_minutes)).into());
     }
@@ -160,6 +154,11 @@ fn changes(args: &Args) -> Result<Vec<(String, Value)>> {
         if let Some(number) = number {
             changes.push(parse_flag(&format!("{key}={number}"))?);
         }
+    }
+    match args.device {
+        Some(Device::Cpu) => changes.push(parse_flag("engine.device=cpu")?),
+        Some(Device::Cuda) => changes.push(parse_flag("engine.device=cuda")?),
+        None => {}
     }
     if let Some(data) = &args.data {
         changes.push(("data.source".into(), Value::String(data.clone())));

@@ -1,5 +1,6 @@
 //! Training: batches in, better layers out.
 
+mod rest;
 mod trainer;
 
 pub(crate) use trainer::Totals;

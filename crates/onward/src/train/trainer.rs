@@ -17,6 +17,7 @@ use crate::pass::{Activity, Directions, Inputs};
 use crate::random::stream;
 use crate::readout::softmax;
 use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe};
+use crate::train::rest::{Rest, SOLVED};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -28,7 +29,9 @@ pub struct Trainer {
     negatives: Box<dyn Negatives>,
     position: Position,
     totals: Totals,
+    /// The current epoch's samples, in the order of their visits; empty before its first step.
     order: Vec<u32>,
+    rest: Option<Rest>,
     work: Workspace,
 }
 
@@ -76,6 +79,8 @@ struct Workspace {
     logits: Vec<f32>,
     head_direction: Directions,
     direction: Directions,
+    /// Whether every layer has told each sample of the batch apart with certainty `(B)`.
+    solved: Vec<bool>,
 }
 
 impl Trainer {
@@ -94,7 +99,8 @@ impl Trainer {
     pub fn with_network(network: Network) -> Result<Self> {
         let negatives = negatives::from_settings(network.recipe().negatives);
         let (position, totals) = Default::default();
-        let mut trainer = Trainer { network, negatives, position, totals, order: Vec::new(), work: Default::default() };
+        let (order, rest, work) = Default::default();
+        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work };
         trainer.totals = trainer.no_totals();
         Ok(trainer)
     }
@@ -128,11 +134,15 @@ impl Trainer {
         &self.totals
     }
 
+    pub(crate) fn rest(&self) -> Option<&Rest> {
+        self.rest.as_ref()
+    }
+
     pub(crate) fn network_mut(&mut self) -> &mut Network {
         &mut self.network
     }
 
-    pub(crate) fn go_on_from(&mut self, position: Position, totals: Totals) -> Result<(), String> {
+    pub(crate) fn go_on_from(&mut self, position: Position, totals: Totals, rest: Option<&[u8]>) -> Result<(), String> {
         let expected = self.no_totals();
         let fits = |a: &LayerTotals, b: &LayerTotals| a.alive.len() == b.alive.len();
         let same_layers = totals.layers.len() == expected.layers.len();
@@ -142,6 +152,11 @@ impl Trainer {
         if position.epoch > self.epochs() {
             return Err(format!("it is at epoch {} of {}", position.epoch, self.epochs()));
         }
+        let most = self.recipe().training.rest;
+        self.rest = match rest {
+            Some(bytes) => Some(Rest::from_bytes(most, bytes).ok_or("its record of resting samples is damaged")?),
+            None => None,
+        };
         self.position = position;
         self.totals = totals;
         self.order.clear();
@@ -162,7 +177,7 @@ impl Trainer {
         self.position.epoch >= self.epochs()
     }
 
-    /// Steps in an epoch over `samples` samples.
+    /// Steps in an epoch over `samples` samples; fewer where samples rest.
     pub fn steps_per_epoch(&self, samples: usize) -> u64 {
         (samples / self.recipe().training.batch) as u64
     }
@@ -202,7 +217,8 @@ impl Trainer {
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
-            flow = if self.position.step_of_epoch < self.check(data)? {
+            self.check(data)?;
+            flow = if self.position.step_of_epoch < self.steps_of_this_epoch(data) {
                 let step = self.step(data)?;
                 observer.observe(Event::Step(&step), self)
             } else {
@@ -215,17 +231,23 @@ impl Trainer {
 
     /// Takes one step, on the next batch of the current epoch.
     fn step(&mut self, data: &Dataset) -> Result<StepReport> {
-        let steps_per_epoch = self.check(data)?;
+        let steps_per_epoch = self.steps_of_this_epoch(data);
         let (recipe, position) = (self.recipe().clone(), self.position);
         let (batch, seed) = (recipe.training.batch, recipe.seed.0);
-        if self.order.len() != data.len() {
-            self.order = (0..data.len() as u32).collect();
+        if self.order.is_empty() {
+            self.order = match &self.rest {
+                Some(rest) => rest.due(position.epoch),
+                None => (0..data.len() as u32).collect(),
+            };
             self.order.shuffle(&mut stream(seed, "order", position.epoch.into()));
         }
         let at = position.step_of_epoch as usize * batch;
         let mut shifts = stream(seed, "augmentation", position.step);
         let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
-        let which = self.order[at..at + batch].iter().map(|&n| n as usize);
+        let visited = &self.order[at..at + batch];
+        let which = visited.iter().map(|&n| n as usize);
+        self.work.solved.clear();
+        self.work.solved.resize(batch, true);
         self.work.batch.load(&self.network, data, which, shift);
 
         let prediction = self.neutral_sweep();
@@ -234,6 +256,11 @@ impl Trainer {
         let classes = self.network.classes();
         let wrong = self.negatives.draw(&self.work.batch, classes, prediction, &mut random);
         let loss = self.learning_sweep(&wrong)?;
+        if recipe.training.rest > 0 {
+            let rest = self.rest.get_or_insert_with(|| Rest::new(recipe.training.rest, data.len()));
+            let visited = &self.order[at..at + batch];
+            visited.iter().zip(&self.work.solved).for_each(|(&n, &solved)| rest.note(n, solved));
+        }
 
         self.totals.samples += batch as u64;
         self.position.step += 1;
@@ -248,6 +275,11 @@ impl Trainer {
         })
     }
 
+    /// Steps in the current epoch, which some samples may rest in.
+    fn steps_of_this_epoch(&self, data: &Dataset) -> u64 {
+        self.steps_per_epoch(self.rest.as_ref().map_or(data.len(), |rest| rest.count_due(self.position.epoch)))
+    }
+
     /// Steps in an epoch over this data, if it can be learned from.
     ///
     /// # Errors
@@ -260,6 +292,14 @@ impl Trainer {
         if data.labels().is_empty() || data.classes().len() != classes {
             let found = if data.labels().is_empty() { 0 } else { data.classes().len() };
             return Err(Error::Data(format!("the data has labels of {found} classes, the network expects {classes}")));
+        }
+        if let Some(rest) = &self.rest
+            && rest.len() != data.len()
+        {
+            let (found, expected) = (data.len(), rest.len());
+            return Err(Error::Data(format!(
+                "found {found} training samples, expected the {expected} that training began with"
+            )));
         }
         match self.steps_per_epoch(data.len()) {
             0 => Err(Error::Data(format!(
@@ -352,7 +392,7 @@ impl Trainer {
             }
             if learning.contains(&l) {
                 let totals = &mut self.totals.layers[l];
-                loss += find_directions(stage, &recipe, y, batch, totals, &mut work.direction);
+                loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.direction);
                 stage.layer.update(x, &work.direction, &step);
             }
             stage.normalization.apply(y);
@@ -376,7 +416,7 @@ impl Trainer {
         let (learning, gain) = (self.learning(), self.gain());
         let fresh = self.no_totals();
         let totals = std::mem::replace(&mut self.totals, fresh);
-        let samples = totals.samples as f64;
+        let samples = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
         let layers: Vec<LayerReport> = learning
             .map(|l| {
                 let of = &totals.layers[l];
@@ -392,6 +432,9 @@ impl Trainer {
                 }
             })
             .collect();
+        if let Some(rest) = &mut self.rest {
+            rest.end_epoch(self.position.epoch);
+        }
         self.position.epoch += 1;
         self.position.step_of_epoch = 0;
         self.order.clear();
@@ -419,16 +462,17 @@ fn head_step(recipe: &Recipe, gain: f32, batch: usize, taken: u64) -> Step {
     Step::new(&OptimizerSettings { kind, rate, momentum, weight_cost, ..recipe.optimizer }, gain, batch, taken)
 }
 
-/// The directions of a layer's rows: `batch` positive ones, then as many negative ones. Returns the summed loss.
+/// The directions of a layer's rows: the batch's positive ones, then as many negative ones. Clears the `solved` mark of
+/// samples that the layer has anything to learn from. Returns the summed loss.
 fn find_directions(
     stage: &mut crate::network::Stage,
     recipe: &Recipe,
     y: &Activity,
-    batch: usize,
     totals: &mut LayerTotals,
+    solved: &mut [bool],
     d: &mut Directions,
 ) -> f64 {
-    let measure = &stage.measure;
+    let (measure, batch) = (&stage.measure, solved.len());
     let goodness: Vec<f32> = (0..2 * batch).map(|r| measure.value(y.row(r), y.squares[r])).collect();
     let (positive, negative) = goodness.split_at(batch);
     let mut slopes = vec![0.0; 2 * batch];
@@ -437,6 +481,7 @@ fn find_directions(
         let (a, b) = (measure.logit(positive[n]), measure.logit(negative[n]));
         let terms = recipe.objective.terms(a, b);
         (slopes[n], slopes[batch + n]) = (terms.positive, terms.negative);
+        solved[n] &= terms.positive.abs() < SOLVED && terms.negative.abs() < SOLVED;
         loss += f64::from(terms.loss);
         totals.wrong += u64::from(a <= b);
     }

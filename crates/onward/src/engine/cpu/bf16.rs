@@ -6,6 +6,7 @@
 
 use super::panels::{Panels, WIDTH};
 use super::product::{Answers, Epilogue, Kernel, Task, finish, product, sum_of_squares};
+use super::update::TILE;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Weights in pairs: panel after panel, `(ceil(I/2), WIDTH)` each.
@@ -53,6 +54,50 @@ pub(super) fn round_rows(rows: &[f32], pairs: &mut [u32]) {
             *pair = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
         }
     }
+}
+
+/// Neighbouring rows of `(R, N)` as pairs, `(ceil(R/2), N)`.
+pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize) -> Vec<u32> {
+    let mut pairs = vec![0; count.div_ceil(2) * N];
+    crate::engine::vectorised(|| {
+        for (rows, pairs) in rows.chunks(2 * N).zip(pairs.as_chunks_mut::<N>().0) {
+            let (first, second) = rows.split_at(N);
+            for (n, pair) in pairs.iter_mut().enumerate() {
+                let second = second.get(n).copied().unwrap_or(0.0);
+                *pair = (round(first[n]) >> 16) | (round(second) & 0xffff_0000);
+            }
+        }
+    });
+    pairs
+}
+
+/// Rows packed by `update::pack_inputs`, `(blocks, R, TILE)`, as pairs of rows, `(blocks, ceil(R/2), TILE)`.
+pub(super) fn pair_packed(packed: &[f32], count: usize, to: &mut Vec<u32>) {
+    to.clear();
+    for block in packed.chunks_exact((count * TILE).max(1)) {
+        to.extend(pair_rows::<TILE>(block, count));
+    }
+}
+
+/// Whether gradients are computed from pairs here.
+pub(super) fn has_outer() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return x86::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows. False where this processor has no instruction for it.
+#[inline(always)]
+pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if x86::available() {
+        // SAFETY: `available` has found every feature that `outer` is compiled for.
+        unsafe { x86::outer(x, d, sums) };
+        return true;
+    }
+    let _ = (x, d, sums);
+    false
 }
 
 /// Rows of inputs `x: (R, I)` as pairs, `(R, ceil(I/2))`.
@@ -139,7 +184,7 @@ impl Task<'_, u32> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernel, Task, WIDTH};
+    use super::{Kernel, TILE, Task, WIDTH};
     use pulp::x86::V4;
     use std::arch::x86_64::{
         __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
@@ -217,6 +262,32 @@ mod x86 {
                 unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *acc) };
             }
             task.finish_row(simd, r + i, &mut sums);
+        }
+    }
+
+    /// See `super::outer`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
+    #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
+    pub fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
+        let mut acc: [[__m512; NV]; TILE] = [[_mm512_setzero_ps(); NV]; TILE];
+        for (x, d) in x.as_chunks::<TILE>().0.iter().zip(d.as_chunks::<WIDTH>().0) {
+            let mut row = [_mm512_set1_epi32(0); NV];
+            for v in 0..NV {
+                // SAFETY: 16 numbers from `16·v` on lie in the row of `WIDTH`.
+                row[v] = unsafe { _mm512_loadu_si512(d.as_ptr().add(16 * v).cast()) };
+            }
+            for i in 0..TILE {
+                let x = _mm512_set1_epi32(x[i].cast_signed());
+                for v in 0..NV {
+                    acc[i][v] = _mm512_dpbf16_ps(acc[i][v], bf16(x), bf16(row[v]));
+                }
+            }
+        }
+        for (sums, acc) in sums.iter_mut().zip(&acc) {
+            for (sums, acc) in sums.as_chunks_mut::<16>().0.iter_mut().zip(acc) {
+                // SAFETY: the place holds 16 numbers.
+                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *acc) };
+            }
         }
     }
 

@@ -35,6 +35,8 @@ pub struct CpuDense {
 struct Workspace {
     /// Gradient rows' inputs, packed.
     x: Vec<f32>,
+    /// The same as pairs of bf16 numbers.
+    x_pairs: Vec<u32>,
     /// Gradient rows' directions `(R, O)`.
     d: Vec<f32>,
     /// The gradient of the label rows `(K, O)`.
@@ -237,7 +239,11 @@ impl Layer for CpuDense {
             Some(codes) => self.gather_labelled(x, codes, d),
             None => self.gather_plain(x, d),
         };
-        let rows = Rows { x: &self.work.x, d: &self.work.d, count };
+        self.work.x_pairs.clear();
+        if self.weight.pairs.is_some() && bf16::has_outer() {
+            bf16::pair_packed(&self.work.x, count, &mut self.work.x_pairs);
+        }
+        let rows = Rows { x: &self.work.x, x_pairs: &self.work.x_pairs, d: &self.work.d, count };
         update(&mut self.weight, rows, &self.work.labels, step);
         if !self.has_bias {
             return;

@@ -2,7 +2,7 @@
 //! its epilogue. There is no gradient buffer, and rows without a direction are not there at all; what is left is bound by
 //! reading and writing `V` and `W` once.
 
-use super::bf16::{Pairs, round_rows};
+use super::bf16::{self, Pairs, round_rows};
 use super::panels::{Panels, WIDTH};
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
@@ -47,6 +47,8 @@ impl Learned {
 pub struct Rows<'a> {
     /// `x`, packed by [`pack_inputs`].
     pub x: &'a [f32],
+    /// `x` once more, as pairs of rows: where the gradient is a product of bf16 numbers.
+    pub x_pairs: &'a [u32],
     /// `d: (R, O)`.
     pub d: &'a [f32],
     /// `R`.
@@ -78,6 +80,7 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
     let panels: Vec<_> = panels.enumerate().collect();
     panels.into_par_iter().for_each(|(j, (((value, smoothed), squared), pairs))| {
         let d = pack_directions(rows, j, outputs);
+        let d_pairs = if rows.x_pairs.is_empty() { Vec::new() } else { bf16::pair_rows::<WIDTH>(&d, rows.count) };
         let pieces = inputs.div_ceil(TASK);
         let squares = or_empty(pieces, squared.chunks_mut(TASK * WIDTH).collect());
         let pairs = or_empty(pieces, pairs.chunks_mut(TASK / 2 * WIDTH).collect());
@@ -85,8 +88,10 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
         weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
             let first = piece * TASK;
             let x = &rows.x[first * rows.count..];
+            let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
             let extra = Extra { values: extra, outputs, panel: j, first };
-            Arch::new().dispatch(Piece { x, d: &d, count: rows.count, value, smoothed, squared, pairs, extra, step });
+            let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
+            Arch::new().dispatch(Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step });
         });
     });
 }
@@ -121,6 +126,8 @@ struct Extra<'a> {
 struct Piece<'a> {
     x: &'a [f32],
     d: &'a [f32],
+    x_pairs: &'a [u32],
+    d_pairs: &'a [u32],
     count: usize,
     value: &'a mut [f32],
     smoothed: &'a mut [f32],
@@ -147,15 +154,22 @@ impl Piece<'_> {
     /// `MR` must divide [`TILE`].
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
-        let Piece { x, d, count, value, smoothed, squared, pairs, extra, step } = self;
+        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step } = self;
         let mut sums = [[0.0f32; WIDTH]; TILE];
         let mut no_squares = [0.0f32; TILE * WIDTH];
         let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
         for (tile, (value, smoothed)) in tiles.enumerate() {
-            let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
-            for i in (0..TILE).step_by(MR) {
-                for first in (0..WIDTH).step_by(NV * S::F32_LANES) {
-                    outer::<S, MR, NV>(simd, x, d, i, first, &mut sums);
+            let half = count.div_ceil(2);
+            if !x_pairs.is_empty()
+                && bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, &mut sums)
+            {
+                // The sums are there.
+            } else {
+                let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
+                for i in (0..TILE).step_by(MR) {
+                    for first in (0..WIDTH).step_by(NV * S::F32_LANES) {
+                        outer::<S, MR, NV>(simd, x, d, i, first, &mut sums);
+                    }
                 }
             }
             let rows = value.len() / WIDTH;
