@@ -22,9 +22,12 @@ impl Trained {
     /// What `path` names: a run directory stands for its last checkpoint.
     pub fn find(path: &Path) -> Result<Self> {
         let kind = path.metadata().with_context(|| Usage(format!("{}: cannot be opened", path.display())))?;
-        if !kind.is_dir() {
+        if kind.is_file() {
             let run = path.parent().and_then(Path::parent).filter(|run| is_run(run)).map(Path::to_owned);
             return Ok(Trained { checkpoint: path.to_owned(), run });
+        }
+        if !kind.is_dir() {
+            return Err(Usage(format!("{}: neither a file nor a directory", path.display())).into());
         }
         let checkpoint = path.join("checkpoint").join(LAST);
         if checkpoint.exists() {

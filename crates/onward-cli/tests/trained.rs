@@ -118,6 +118,8 @@ fn what_is_no_trained_network_is_described() {
     for command in ["eval", "inspect"] {
         refused(folder, &[command, "none"], "none: cannot be opened");
         refused(folder, &[command, "empty"], "not a run directory");
+        #[cfg(unix)]
+        refused(folder, &[command, "/dev/zero"], "neither a file nor a directory");
         refused(folder, &[command, "damaged.safetensors"], "not a whole safetensors file");
     }
     refused(folder, &["predict", "empty", "x.png"], "not a run directory");
