@@ -3,8 +3,8 @@
 use crate::exit::Usage;
 use crate::experiment::Experiment;
 use anyhow::{Context, Result};
-use onward::Network;
 use onward::checkpoint::Info;
+use onward::{Network, Readout};
 use std::path::{Path, PathBuf};
 
 /// Where a trained network lies.
@@ -62,6 +62,16 @@ impl Trained {
     /// The network.
     pub fn network(&self) -> Result<Network> {
         Ok(Network::load(&self.checkpoint)?)
+    }
+
+    /// Refuses a readout that the network does not offer.
+    pub fn check(&self, network: &Network, readout: Readout) -> Result<()> {
+        if network.readouts().contains(&readout) {
+            return Ok(());
+        }
+        let problem = "it was trained without the softmax head that the one-pass readout needs: use --readout every-label, \
+                       or train with head.enabled = true";
+        Err(Usage(format!("{}: {problem}", self.checkpoint.display())).into())
     }
 }
 
