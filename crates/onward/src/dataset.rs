@@ -159,9 +159,11 @@ impl Dataset {
             Values::Bytes(v) => {
                 let from = &v[at];
                 assert_eq!(from.len(), to.len());
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to = f32::from(from) / 255.0;
-                }
+                crate::engine::vectorised(|| {
+                    for (to, &from) in to.iter_mut().zip(from) {
+                        *to = f32::from(from) / 255.0;
+                    }
+                });
             }
             Values::Floats(v) => to.copy_from_slice(&v[at]),
         }

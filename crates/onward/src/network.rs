@@ -189,24 +189,30 @@ impl Network {
     }
 
     /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then
-    /// to `read` as the next layer will read it. Two buffers serve any depth.
+    /// to `read` as the next layer will read it. The buffers take turns: two serve any depth, and as many as there are
+    /// layers keep every activity.
     pub(crate) fn sweep(
         &self,
         x: &Inputs<'_>,
         layers: usize,
-        buffers: &mut [Activity; 2],
+        buffers: &mut [Activity],
         mut measure: impl FnMut(usize, &Stage, &Activity),
         mut read: impl FnMut(usize, &Activity),
     ) {
-        let [below, y] = buffers;
         for (l, stage) in self.stages[..layers].iter().enumerate() {
-            let below_inputs = below.as_inputs();
+            let (below, y) = take_turns(buffers, l);
             y.resize(x.rows(), stage.layer.outputs());
-            stage.layer.forward(if l == 0 { x } else { &below_inputs }, y);
+            stage.layer.forward(if l == 0 { x } else { &below }, y);
             measure(l, stage, y);
             stage.normalization.apply(y);
             read(l, y);
-            std::mem::swap(below, y);
         }
     }
+}
+
+/// The activity below layer `l` as its input, and the place for its own.
+pub(crate) fn take_turns(buffers: &mut [Activity], l: usize) -> (Inputs<'_>, &mut Activity) {
+    let n = buffers.len();
+    let [below, y] = buffers.get_disjoint_mut([(l + n - 1) % n, l % n]).expect("there are two buffers at least");
+    (below.as_inputs(), y)
 }

@@ -38,11 +38,6 @@ impl Head {
         l.checked_sub(self.first)
     }
 
-    /// Whether the head reads layer `l`.
-    pub(crate) fn reads(&self, l: usize) -> bool {
-        self.index(l).is_some()
-    }
-
     /// Adds what layer `l` says, `ŷ: (R, O)`, to `logits: (R, K)`.
     pub(crate) fn add(&self, l: usize, y: &Inputs<'_>, answer: &mut Activity, logits: &mut [f32]) {
         let Some(layer) = self.index(l).map(|i| &self.layers[i]) else { return };

@@ -11,7 +11,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::events::{EpochReport, Event, Flow, LayerReport, Observer, StepReport};
 use crate::negatives::{self, Negatives};
-use crate::network::Network;
+use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::stream;
@@ -231,6 +231,11 @@ impl Trainer {
 
     /// Takes one step, on the next batch of the current epoch.
     fn step(&mut self, data: &Dataset) -> Result<StepReport> {
+        // Once into the thread pool for the whole step: a product from outside would wake it up anew.
+        rayon::scope(|_| self.step_in_pool(data))
+    }
+
+    fn step_in_pool(&mut self, data: &Dataset) -> Result<StepReport> {
         let steps_per_epoch = self.steps_of_this_epoch(data);
         let (recipe, position) = (self.recipe().clone(), self.position);
         let (batch, seed) = (recipe.training.batch, recipe.seed.0);
@@ -327,18 +332,13 @@ impl Trainer {
         work.logits.clear();
         work.logits.resize(work.batch.len() * self.network.classes(), 0.0);
         let (kept, answer, logits) = (&mut work.kept, &mut work.answer, &mut work.logits);
-        kept.resize_with(if keep { layers } else { 0 }, Activity::default);
+        kept.resize_with(if keep { layers.max(2) } else { 0 }, Activity::default);
         self.network.sweep(
             &work.neutral.as_inputs(&work.batch, base),
             layers,
-            &mut work.buffers,
+            if keep { kept } else { &mut work.buffers },
             |_, _, _| (),
-            |l, y| {
-                head.add(l, &y.as_inputs(), answer, logits);
-                if keep && head.reads(l) {
-                    kept[l].clone_from(y);
-                }
-            },
+            |l, y| head.add(l, &y.as_inputs(), answer, logits),
         );
 
         let classes = self.network.classes();
@@ -354,10 +354,8 @@ impl Trainer {
         }
         let step = head_step(self.network.recipe(), gain, work.batch.len(), steps);
         let head = self.network.head.as_mut().expect("looked for above");
-        for (l, y) in work.kept.iter().enumerate() {
-            if head.reads(l) {
-                head.update(l, &y.as_inputs(), &work.head_direction, &step);
-            }
+        for (l, y) in work.kept.iter().take(layers).enumerate() {
+            head.update(l, &y.as_inputs(), &work.head_direction, &step);
         }
         true
     }
@@ -380,11 +378,10 @@ impl Trainer {
         let step = Step::new(&recipe.optimizer, gain, batch, position.step);
         let mut dropout = stream(recipe.seed.0, "dropout", position.step);
         let mut loss = 0.0;
-        let [below, y] = &mut work.buffers;
+        let first = work.pairs.as_inputs(&work.batch, base);
         for (l, stage) in self.network.stages[..learning.end].iter_mut().enumerate() {
-            let below_inputs = below.as_inputs();
-            let first = work.pairs.as_inputs(&work.batch, base);
-            let x = if l == 0 { &first } else { &below_inputs };
+            let (below, y) = take_turns(&mut work.buffers, l);
+            let x = if l == 0 { &first } else { &below };
             y.resize(x.rows(), stage.layer.outputs());
             stage.layer.forward(x, y);
             if let Some(found) = y.squares.iter().copied().find(|squares| !squares.is_finite()) {
@@ -406,7 +403,6 @@ impl Trainer {
                 head.update(l, &x, &work.head_direction, &head_step(&recipe, gain, batch, position.step));
             }
             drop_out(recipe.network.dropout, 2 * batch, y, &mut dropout);
-            std::mem::swap(below, y);
         }
         Ok(loss / (batch * learning.len()) as f64)
     }

@@ -14,8 +14,12 @@ use crate::tensor::{Tensor, Tensors, transposed};
 use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
+use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 use update::{Learned, Rows, apply, pack_inputs, update};
+
+/// Rows that a thread takes at least, where a row is a little work.
+const ROWS_EACH: usize = 16;
 
 /// A fully connected layer in single precision, its products in bf16 where asked for.
 #[derive(Debug)]
@@ -84,33 +88,34 @@ impl CpuDense {
             self.weight.value.row(k, row);
         }
         let mut average = vec![0.0; outputs];
-        let squares = &mut y.squares;
         vectorised(|| {
             // The sum of all label rows serves every row whose code gives each label the same.
             for row in label_rows.chunks_exact(outputs) {
                 average.iter_mut().zip(row).for_each(|(sum, w)| *sum += w);
             }
-            for (r, y) in y.values.chunks_exact_mut(outputs).enumerate() {
-                let base = &base[x.source(r) * outputs..][..outputs];
+        });
+        let finish = |r: usize, y: &mut [f32]| -> f32 {
+            let base = &base[x.source(r) * outputs..][..outputs];
+            let (scale, code) = (x.scale[r], x.codes.map_or(&[][..], |codes| codes.row(r)));
+            let neutral = code.first().is_some_and(|first| code.iter().all(|c| c == first));
+            vectorised(|| {
                 y.copy_from_slice(base);
-                if let Some(codes) = x.codes {
-                    let code = codes.row(r);
-                    if code.iter().all(|c| *c == code[0]) {
-                        y.iter_mut().zip(&average).for_each(|(y, w)| *y += code[0] * w);
-                    } else {
-                        for (c, w) in code.iter().zip(label_rows.chunks_exact(outputs)).filter(|(c, _)| **c != 0.0) {
-                            y.iter_mut().zip(w).for_each(|(y, w)| *y += c * w);
-                        }
+                if neutral {
+                    y.iter_mut().zip(&average).for_each(|(y, w)| *y += code[0] * w);
+                } else {
+                    for (c, w) in code.iter().zip(label_rows.chunks_exact(outputs)).filter(|(c, _)| **c != 0.0) {
+                        y.iter_mut().zip(w).for_each(|(y, w)| *y += c * w);
                     }
                 }
-                let scale = x.scale[r];
                 y.iter_mut().zip(bias).for_each(|(y, b)| *y = *y * scale + b);
                 if relu {
                     y.iter_mut().for_each(|y| *y = if *y > 0.0 || y.is_nan() { *y } else { 0.0 });
                 }
-                squares[r] = sum_of_squares(y);
-            }
-        });
+                sum_of_squares(y)
+            })
+        };
+        let rows = y.values.par_chunks_exact_mut(outputs).zip(&mut y.squares).enumerate().with_min_len(ROWS_EACH);
+        rows.for_each(|(r, (y, squares))| *squares = finish(r, y));
     }
 
     /// The gradient rows where no two rows of the pass share values.
