@@ -37,15 +37,21 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Between two pictures in a row.
 const GAP: &str = "  ";
 
+/// Captions that are longer are cut, unless the pictures are wider.
+const LONGEST_CAPTION: usize = 16;
+
 /// Draws the samples `which` of `data` in rows of pictures that fit into `columns` characters, each under its caption.
 pub fn gallery(data: &Dataset, which: &[usize], captions: &[String], ink: Ink, columns: usize) -> String {
     let (low, high) = range(data, which);
     let width = picture_width(data.shape(), which.len(), columns);
-    let per_row = ((columns + GAP.len()) / (width + GAP.len())).max(1);
+    let caption = captions.iter().map(|caption| caption.chars().count()).max().unwrap_or(0);
+    let cell = width.max(caption.min(LONGEST_CAPTION)).min(columns);
+    let gap = " ".repeat(cell - width + GAP.len());
+    let per_row = ((columns + GAP.len()) / (cell + GAP.len())).max(1);
     let mut x = vec![0.0; data.shape().len()];
     let mut text = String::new();
     for (which, captions) in which.chunks(per_row).zip(captions.chunks(per_row)) {
-        let titles: Vec<String> = captions.iter().map(|caption| pad(caption, width)).collect();
+        let titles: Vec<String> = captions.iter().map(|caption| pad(caption, cell)).collect();
         let pictures: Vec<Vec<String>> = which
             .iter()
             .map(|&n| {
@@ -57,7 +63,7 @@ pub fn gallery(data: &Dataset, which: &[usize], captions: &[String], ink: Ink, c
         let _ = writeln!(text, "{}", titles.join(GAP).trim_end());
         for line in 0..pictures[0].len() {
             let parts: Vec<&str> = pictures.iter().map(|picture| &picture[line][..]).collect();
-            let _ = writeln!(text, "{}", parts.join(GAP).trim_end());
+            let _ = writeln!(text, "{}", parts.join(&gap).trim_end());
         }
         text.push('\n');
     }
@@ -212,7 +218,9 @@ mod tests {
     fn pictures_stand_side_by_side_as_far_as_they_fit() {
         let data = data(Shape::image(1, 2, 2), [[255; 4], [0; 4], [255; 4]].concat());
         let captions = ["one", "2", "3"].map(String::from);
-        assert_eq!(gallery(&data, &[0, 1, 2], &captions, Ink::Ascii, 6), "o…  2\n@@\n\n3\n@@\n\n");
+        assert_eq!(gallery(&data, &[0, 1, 2], &captions, Ink::Ascii, 8), "one  2\n@@\n\n3\n@@\n\n");
+        let long = "a caption that is long".to_owned();
+        assert_eq!(gallery(&data, &[0], &[long], Ink::Ascii, 80), "a caption that …\n@@\n\n");
     }
 
     #[test]

@@ -25,15 +25,15 @@ pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
     if source == "mnist" {
         return Ok((onward_mnist::train(), Some(onward_mnist::test())));
     }
-    let known = onward_data::known(source).map(|known| onward_data::cache_dir().join(known.name));
-    let path = match &known {
-        Some(cached) if !Path::new(source).exists() => cached,
-        _ => Path::new(source),
-    };
-    if known.is_some() && !path.exists() {
-        return Err(Usage(format!("{source} is not here yet: fetch it with `onward data fetch {source}`")).into());
-    }
-    let loaded = onward_data::open(path).map_err(|error| Usage(error.to_string()))?;
+    let known = onward_data::known(source).filter(|_| !Path::new(source).exists());
+    let cache = onward_data::cache_dir();
+    let path = known.map_or(Path::new(source).to_owned(), |known| cache.join(known.name));
+    let loaded = onward_data::open(&path).map_err(|error| match known {
+        Some(known) if !known.is_in(&cache) => {
+            Usage(format!("{source} is not here, or not all of it: fetch it with `onward data fetch {source}`"))
+        }
+        _ => Usage(error.to_string()),
+    })?;
     Ok((loaded.train, loaded.test))
 }
 

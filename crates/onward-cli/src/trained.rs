@@ -3,8 +3,8 @@
 use crate::exit::Usage;
 use crate::experiment::Experiment;
 use anyhow::{Context, Result};
-use onward::Network;
 use onward::checkpoint::Info;
+use onward::{Network, Readout};
 use std::path::{Path, PathBuf};
 
 /// Where a trained network lies.
@@ -22,9 +22,12 @@ impl Trained {
     /// What `path` names: a run directory stands for its last checkpoint.
     pub fn find(path: &Path) -> Result<Self> {
         let kind = path.metadata().with_context(|| Usage(format!("{}: cannot be opened", path.display())))?;
-        if !kind.is_dir() {
+        if kind.is_file() {
             let run = path.parent().and_then(Path::parent).filter(|run| is_run(run)).map(Path::to_owned);
             return Ok(Trained { checkpoint: path.to_owned(), run });
+        }
+        if !kind.is_dir() {
+            return Err(Usage(format!("{}: neither a file nor a directory", path.display())).into());
         }
         let checkpoint = path.join("checkpoint").join(LAST);
         if checkpoint.exists() {
@@ -59,6 +62,16 @@ impl Trained {
     /// The network.
     pub fn network(&self) -> Result<Network> {
         Ok(Network::load(&self.checkpoint)?)
+    }
+
+    /// Refuses a readout that the network does not offer.
+    pub fn check(&self, network: &Network, readout: Readout) -> Result<()> {
+        if network.readouts().contains(&readout) {
+            return Ok(());
+        }
+        let problem = "it was trained without the softmax head that the one-pass readout needs: use --readout every-label, \
+                       or train with head.enabled = true";
+        Err(Usage(format!("{}: {problem}", self.checkpoint.display())).into())
     }
 }
 

@@ -105,6 +105,25 @@ fn files_that_do_not_fit_are_left_out_and_the_answer_is_whole_or_not_there() {
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), before);
 }
 
+#[test]
+fn a_network_without_a_head_is_read_out_by_every_label() {
+    let folder = trained();
+    let folder = folder.path();
+    let mut arguments = vec!["train", "--data=train.csv", "--out=headless", "--epochs=1", "--progress=none"];
+    let settings = ["head.enabled=false", "negatives.kind=uniform", "network.layers=[8]", "network.label=prepend"];
+    arguments.extend(settings.iter().chain(&["data.validation=0"]).flat_map(|setting| ["--set", setting]));
+    out(folder, &arguments);
+    assert_eq!(out(folder, &["predict", "headless", "plain.csv"]).lines().count(), 4);
+    assert!(!out(folder, &["eval", "headless"]).contains("one-pass"));
+    for arguments in [&["eval", "headless", "--readout=both"][..], &["predict", "headless", "x", "--readout=one-pass"]]
+    {
+        let output = run(folder, arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("last.safetensors: it was trained without the softmax head"), "{said}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn the_answer_has_the_permissions_of_any_new_file() {

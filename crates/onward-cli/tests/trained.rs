@@ -118,6 +118,8 @@ fn what_is_no_trained_network_is_described() {
     for command in ["eval", "inspect"] {
         refused(folder, &[command, "none"], "none: cannot be opened");
         refused(folder, &[command, "empty"], "not a run directory");
+        #[cfg(unix)]
+        refused(folder, &[command, "/dev/zero"], "neither a file nor a directory");
         refused(folder, &[command, "damaged.safetensors"], "not a whole safetensors file");
     }
     refused(folder, &["predict", "empty", "x.png"], "not a run directory");
@@ -138,6 +140,19 @@ fn data_is_listed_shown_and_asked_for() {
     refused(folder, &["data", "show", "--class", "eleven"], "no class `eleven`");
     refused(folder, &["data", "fetch", "mnst"], "no data set `mnst`");
     refused(folder, &["train", "--data", "fashion-mnist"], "onward data fetch fashion-mnist");
+
+    // What an interrupted download leaves is no data set.
+    std::fs::create_dir_all(folder.join("cache/fashion-mnist")).unwrap();
+    std::fs::write(folder.join("cache/fashion-mnist/train-images-idx3-ubyte.gz.part"), "half").unwrap();
+    let list = out(folder, &["data", "list"]);
+    assert!(list.lines().any(|line| line.starts_with("fashion-mnist") && line.ends_with("to be fetched")), "{list}");
+    refused(folder, &["data", "show", "fashion-mnist"], "onward data fetch fashion-mnist");
+
+    std::fs::write(folder.join("few.csv"), "1,2,ant\n3,4,bumblebee\n5,6,ant\n").unwrap();
+    let show = out(folder, &["data", "show", "few.csv"]);
+    assert!(show.contains("3 training samples of 1×1×2, 2 classes"), "{show}");
+    assert!(show.contains("ant #0        bumblebee #1  ant #2"), "{show}");
+    refused(folder, &["data", "show", "few.csv", "--split=test"], "no test samples apart");
 }
 
 #[test]

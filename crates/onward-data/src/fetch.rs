@@ -6,7 +6,8 @@ use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A public data set.
 #[derive(Debug)]
@@ -93,20 +94,43 @@ pub fn cache_dir() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("onward-data"))
 }
 
-/// Downloads a data set into `into/NAME`, which is returned. Files that are there already, whole, are kept. `say` is
+/// What a download is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetching<'a> {
+    /// This file is here already, whole.
+    Here(&'a str),
+    /// It starts on a file of so many bytes.
+    Start(&'a str, u64),
+    /// So many bytes of the file have come.
+    Bytes(u64),
+    /// The file is here, checked.
+    Checked,
+    /// This mirror was no good, and why.
+    Failed(&'a str),
+}
+
+impl Known {
+    /// Whether all files are in `cache/NAME`, by their sizes.
+    pub fn is_in(&self, cache: &Path) -> bool {
+        let length = |file: &Published| cache.join(self.name).join(file.name).metadata().map(|found| found.len());
+        self.files.iter().all(|file| length(file).is_ok_and(|length| length == file.bytes))
+    }
+}
+
+/// Downloads a data set into `into/NAME`, which is returned. Files that are there already, whole, are kept. `tell` is
 /// told what is being done. The download itself is the work of `curl` or `wget`, whichever is installed.
 ///
 /// # Errors
 /// Where there is no network, or a file is not the published one; it says how to get the files by hand.
-pub fn fetch(known: &Known, into: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf> {
+pub fn fetch(known: &Known, into: &Path, mut tell: impl FnMut(Fetching<'_>)) -> Result<PathBuf> {
     let folder = into.join(known.name);
     std::fs::create_dir_all(&folder).map_err(|error| Error::new(&folder, format!("it could not be made: {error}")))?;
     for file in known.files {
         let place = folder.join(file.name);
         if check(&place, file).is_ok() {
-            say(&format!("{} is here already", file.name));
+            tell(Fetching::Here(file.name));
         } else {
-            download(known, file, &folder, &mut say)?;
+            download(known, file, &folder, &mut tell)?;
         }
         if file.name.ends_with(".tar.gz") {
             unpack(&place, &folder)?;
@@ -115,59 +139,63 @@ pub fn fetch(known: &Known, into: &Path, mut say: impl FnMut(&str)) -> Result<Pa
     Ok(folder)
 }
 
-fn download(known: &Known, file: &Published, folder: &Path, say: &mut impl FnMut(&str)) -> Result<()> {
-    let mut problems = Vec::new();
+fn download(known: &Known, file: &Published, folder: &Path, tell: &mut impl FnMut(Fetching<'_>)) -> Result<()> {
+    // Always the same name, so that an interrupted download leaves no more than one behind.
+    let (place, part) = (folder.join(file.name), folder.join(format!("{}.part", file.name)));
     for mirror in known.mirrors {
         let url = format!("{mirror}{}", file.name);
-        say(&format!("fetching {url} ({:.1} MB)", file.bytes as f64 / 1e6));
-        let scratch = tempfile::NamedTempFile::new_in(folder)
-            .map_err(|error| Error::new(folder, format!("it could not be written to: {error}")))?;
-        if let Err(problem) = transfer(&url, scratch.path(), file.bytes) {
-            problems.push(format!("{url}: {problem}"));
-            continue;
-        }
-        match check(scratch.path(), file) {
+        tell(Fetching::Start(&url, file.bytes));
+        match transfer(&url, &part, file.bytes, tell).and_then(|()| check(&part, file)) {
             Ok(()) => {
-                let place = folder.join(file.name);
-                let kept = scratch.as_file().sync_all().and_then(|()| Ok(scratch.persist(&place)?));
-                return kept.map(drop).map_err(|error| Error::new(&place, format!("it could not be kept: {error}")));
+                let kept = File::open(&part).and_then(|file| file.sync_all());
+                let kept = kept.and_then(|()| std::fs::rename(&part, &place));
+                kept.map_err(|error| Error::new(&place, format!("it could not be kept: {error}")))?;
+                tell(Fetching::Checked);
+                return Ok(());
             }
-            Err(problem) => problems.push(format!("{url}: {problem}")),
+            Err(problem) => tell(Fetching::Failed(&problem)),
         }
+        // Where there is nothing to remove, that is as well.
+        let _ = std::fs::remove_file(&part);
     }
-    Err(Error::new(
-        folder,
-        format!(
-            "{} could not be fetched ({}). By hand: download it from {}{} on a machine with a network, put it into this \
-             folder, and run the command again; its MD5 is {}",
-            file.name,
-            problems.join("; "),
-            known.mirrors[0],
-            file.name,
-            file.md5
-        ),
-    ))
+    let mut problem = format!(
+        "{} could not be fetched. By hand: put these files into that folder, from a machine with a network, and run the \
+         command again",
+        file.name
+    );
+    for file in known.files {
+        problem.push_str(&format!("\n  {}{}  (MD5 {})", known.mirrors[0], file.name, file.md5));
+    }
+    Err(Error::new(folder, problem))
 }
 
-/// Has `curl` or `wget` write `url` to `to`.
-fn transfer(url: &str, to: &Path, bytes: u64) -> std::result::Result<(), String> {
-    let limit = bytes.to_string();
+/// Has `curl` or `wget` write the `bytes` bytes at `url` to `to`.
+fn transfer(url: &str, to: &Path, bytes: u64, tell: &mut impl FnMut(Fetching<'_>)) -> std::result::Result<(), String> {
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "20"])
-        .args(["--max-filesize", &limit, "--output"])
+        .args(["--speed-limit", "1000", "--speed-time", "30", "--output"])
         .arg(to)
         .arg(url);
     let mut wget = Command::new("wget");
-    wget.args(["--quiet", "--connect-timeout=20", "--tries=2", "-O"]).arg(to).arg(url);
+    wget.args(["--no-verbose", "--connect-timeout=20", "--read-timeout=30", "--tries=2", "-O"]).arg(to).arg(url);
     for mut program in [curl, wget] {
-        match program.output() {
-            Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                return Err(if said.is_empty() { format!("no answer ({})", output.status) } else { said });
+        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let Ok(mut child) = program.spawn() else { continue };
+        while child.try_wait().map_err(|error| error.to_string())?.is_none() {
+            let come = to.metadata().map_or(0, |found| found.len());
+            tell(Fetching::Bytes(come.min(bytes)));
+            if come > bytes {
+                let _ = child.kill();
             }
-            Err(_) => {}
+            std::thread::sleep(Duration::from_millis(50));
         }
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return match output.status.success() || to.metadata().is_ok_and(|found| found.len() > bytes) {
+            true => Ok(()),
+            false if said.is_empty() => Err(format!("no answer ({})", output.status)),
+            false => Err(said),
+        };
     }
     Err("neither `curl` nor `wget` is installed".into())
 }
@@ -212,6 +240,7 @@ fn unpack(archive: &Path, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn what_is_not_the_published_file_is_refused() {
@@ -236,12 +265,60 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&NOWHERE, folder.path(), |_| ()).unwrap_err().to_string();
-        assert!(error.contains("By hand: download it from http://127.0.0.1:9/a.gz"), "{error}");
+        assert!(error.contains("a.gz could not be fetched. By hand:"), "{error}");
+        assert!(error.contains("\n  http://127.0.0.1:9/a.gz  (MD5 900150983cd24fb0d6963f7d28e17f72)"), "{error}");
         assert_eq!(std::fs::read_dir(folder.path().join("nowhere")).unwrap().count(), 0, "no scratch file is left");
+        assert!(!NOWHERE.is_in(folder.path()));
 
         // Put there by hand, it is taken.
         std::fs::write(folder.path().join("nowhere/a.gz"), "abc").unwrap();
-        fetch(&NOWHERE, folder.path(), |_| ()).unwrap();
+        fetch(&NOWHERE, folder.path(), |what| assert_eq!(what, Fetching::Here("a.gz"))).unwrap();
+        assert!(NOWHERE.is_in(folder.path()));
+    }
+
+    /// A web server that answers every request with `body`.
+    fn server(body: &'static str) -> &'static str {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut request) = (stream.unwrap(), [0; 1024]);
+                let _ = stream.read(&mut request);
+                let header = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                stream.write_all((header + body).as_bytes()).unwrap();
+            }
+        });
+        Box::leak(format!("http://{address}/").into_boxed_str())
+    }
+
+    #[test]
+    fn the_first_mirror_with_the_published_file_serves() {
+        let installed = |program| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+        if !installed("curl") && !installed("wget") {
+            return;
+        }
+        let mirrors: [&str; 3] = [server("abd"), server("abc and more"), server("abc")];
+        let known = Known {
+            name: "some",
+            about: "",
+            licence: "",
+            mirrors: mirrors.to_vec().leak(),
+            files: vec![file("a.gz", 3, "900150983cd24fb0d6963f7d28e17f72")].leak(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut told = Vec::new();
+        let place = fetch(&known, folder.path(), |what| match what {
+            Fetching::Start(url, bytes) => told.push(format!("{url} {bytes}")),
+            Fetching::Failed(problem) => told.push(problem.to_owned()),
+            Fetching::Checked => told.push("checked".into()),
+            _ => {}
+        });
+        let [a, b, c] = mirrors.map(|mirror| format!("{mirror}a.gz 3"));
+        let wrong = "found MD5 4911e516e5aa21d327512e0c8b197616, expected 900150983cd24fb0d6963f7d28e17f72".to_owned();
+        assert_eq!(told, [a, wrong, b, "found 12 bytes, expected 3".into(), c, "checked".into()]);
+        let files: Vec<_> =
+            std::fs::read_dir(place.unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files, ["a.gz"]);
     }
 
     #[test]

@@ -74,7 +74,8 @@ pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// Image files as samples of `shape`: colour is added or taken away as needed, and with `resize` so is size.
+/// Image files as samples of `shape`: colour is added or taken away as needed, and with `resize` so is size. What is
+/// transparent is white.
 ///
 /// # Errors
 /// Where a file cannot be read or is no PNG or JPEG image, or has another size; where there are none.
@@ -112,11 +113,24 @@ fn open(path: &Path) -> Result<DynamicImage> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::unread(path))?;
     let image =
         reader.decode().map_err(|error| Error::new(path, format!("it is no whole PNG or JPEG image: {error}")))?;
-    Ok(match image.color() {
+    let color = image.color();
+    let image = if color.has_alpha() { on_white(&image) } else { image };
+    Ok(match color {
         ColorType::L8 | ColorType::Rgb8 => image,
-        color if color.has_color() => DynamicImage::ImageRgb8(image.to_rgb8()),
+        _ if color.has_color() => DynamicImage::ImageRgb8(image.to_rgb8()),
         _ => DynamicImage::ImageLuma8(image.to_luma8()),
     })
+}
+
+/// What shows of an image that is transparent in places: what lies under it is taken for white, as paper is.
+fn on_white(image: &DynamicImage) -> DynamicImage {
+    let mut image = image.to_rgba8();
+    for pixel in image.pixels_mut() {
+        let [.., alpha] = pixel.0.map(u32::from);
+        pixel.0 = pixel.0.map(|x| ((u32::from(x) * alpha + 255 * (255 - alpha)) / 255) as u8);
+        pixel.0[3] = 255;
+    }
+    DynamicImage::ImageRgba8(image)
 }
 
 fn shape_of(image: &DynamicImage) -> Shape {

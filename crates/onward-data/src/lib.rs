@@ -15,5 +15,5 @@ mod table;
 
 pub use detect::{Kind, Loaded, open, open_samples};
 pub use error::{Error, Result};
-pub use fetch::{KNOWN, Known, cache_dir, fetch, known};
+pub use fetch::{Fetching, KNOWN, Known, cache_dir, fetch, known};
 pub use folder::{images_below, is_image, read_images};

@@ -247,6 +247,10 @@ fn folders_of_images_and_refusals() {
     assert_eq!(bytes(&three), [0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7, 7]);
     let grey = read_images(std::slice::from_ref(&colour), Shape::image(1, 2, 3), false).unwrap();
     assert_eq!(grey.len(), 1);
+    let clear = root.join("clear.png");
+    image::GrayAlphaImage::from_fn(3, 1, |x, _| image::LumaA([100, [0, 51, 255][x as usize]])).save(&clear).unwrap();
+    let on_white = read_images(&[clear], Shape::image(1, 1, 3), false).unwrap();
+    assert_eq!(bytes(&on_white), [255, 224, 100]);
     let error = read_images(std::slice::from_ref(&colour), Shape::image(1, 28, 28), false).unwrap_err().to_string();
     assert!(error.contains("it is 2×3") && error.contains("expects 28×28"), "{error}");
     let mut files = images_below(&root.join("train/cat")).unwrap();

@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Choice::OnePass) => vec![Readout::OnePass],
         Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
+    readouts.iter().try_for_each(|readout| trained.check(&network, *readout))?;
     let (source, data) = samples(args, &trained)?;
     let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect();
     let measured = measured.with_context(|| source.clone())?;

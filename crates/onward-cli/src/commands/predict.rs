@@ -56,13 +56,15 @@ enum Format {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let network = Trained::find(&args.trained)?.network()?;
+    let trained = Trained::find(&args.trained)?;
+    let network = trained.network()?;
     let readout = match args.readout {
         Some(Choice::EveryLabel) => Readout::EveryLabel,
         Some(Choice::OnePass) => Readout::OnePass,
         None if network.head().is_some() => Readout::OnePass,
         None => Readout::EveryLabel,
     };
+    trained.check(&network, readout)?;
     let sink = Sink::open(args.output.as_deref()).with_context(|| args.unwritten())?;
     let rows = Rows::start(args, network.class_names(), sink).with_context(|| args.unwritten())?;
     let mut predictor = Predictor { args, network: &network, readout, rows, left_out: 0 };

@@ -4,8 +4,9 @@ use crate::exit::Usage;
 use crate::picture::{Ink, gallery};
 use crate::{source, terminal};
 use anyhow::Result;
-use indicatif::{DecimalBytes, HumanCount};
+use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use onward::Dataset;
+use onward_data::Fetching;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -84,8 +85,11 @@ fn show(args: &Show) -> Result<()> {
             of_class.map(|(n, _)| n).take(args.n.into()).collect()
         }
     };
-    let name = |n: usize| data.labels().get(n).map_or("?", |&label| &data.classes()[label as usize]);
-    let captions: Vec<String> = which.iter().map(|&n| format!("{} #{n}", name(n))).collect();
+    let caption = |&n: &usize| match data.labels().get(n) {
+        Some(&label) => format!("{} #{n}", data.classes()[label as usize]),
+        None => format!("#{n}"),
+    };
+    let captions: Vec<String> = which.iter().map(caption).collect();
     let mut text = summary(&args.source, &train, test.as_ref());
     text.push('\n');
     text.push_str(&gallery(data, &which, &captions, Ink::of_stdout(), terminal::columns()));
@@ -156,7 +160,7 @@ fn list() -> Result<()> {
     row("mnist", "9.4 MB", "CC BY-SA 3.0", "built in", "MNIST: 70,000 handwritten digits, 28×28 grey");
     for known in onward_data::KNOWN {
         let bytes: u64 = known.files.iter().map(|file| file.bytes).sum();
-        let here = if cache.join(known.name).is_dir() { "fetched" } else { "to be fetched" };
+        let here = if known.is_in(&cache) { "fetched" } else { "to be fetched" };
         row(known.name, &DecimalBytes(bytes).to_string(), known.licence, here, known.about);
     }
     let _ = writeln!(text, "\nFetched data is kept in {}", cache.display());
@@ -173,6 +177,21 @@ fn fetch(args: &Fetch) -> Result<()> {
         return Err(Usage(format!("no data set `{}` to fetch; there are {}{hint}", args.name, names.join(", "))).into());
     };
     let into = args.into.clone().unwrap_or_else(onward_data::cache_dir);
-    let folder = onward_data::fetch(known, &into, |what| eprintln!("{what}"))?;
+    let style = ProgressStyle::with_template("  {bar:30} {decimal_bytes}/{decimal_total_bytes}, {eta} left")?;
+    // It draws itself on terminals alone.
+    let mut bar = ProgressBar::hidden();
+    let folder = onward_data::fetch(known, &into, |what| match what {
+        Fetching::Here(name) => eprintln!("{name} is here already"),
+        Fetching::Start(url, bytes) => {
+            eprintln!("{url} ({})", DecimalBytes(bytes));
+            bar = ProgressBar::new(bytes).with_style(style.clone());
+        }
+        Fetching::Bytes(bytes) => bar.set_position(bytes),
+        Fetching::Checked => bar.finish_and_clear(),
+        Fetching::Failed(problem) => {
+            bar.finish_and_clear();
+            eprintln!("  {problem}");
+        }
+    })?;
     terminal::print(&format!("{} is in {}, checked. Its licence: {}\n", known.name, folder.display(), known.licence))
 }
