@@ -82,6 +82,8 @@ embedded![
     "supervised-fast",
     "supervised-jitter",
     "supervised-jitter-small",
+    "unsupervised",
+    "unsupervised-small",
 ];
 
 impl Experiment {

@@ -85,8 +85,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("network.layers", Layers, "The hidden layers from the bottom, each a number of units: [1000, 1000, 1000]."),
     setting(
         "network.label",
-        Word(&["replace", "prepend"]),
-        "Where the label goes in: in place of the first inputs, or in front of them all.",
+        Word(&["replace", "prepend", "none"]),
+        "Where the label goes in: in place of the first inputs, in front of them all, or nowhere (learning without labels; the softmax head alone is told).",
     ),
     setting("network.label_strength", Number(0.01, 100.0), "What a label's input is set to."),
     setting(
@@ -134,9 +134,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer.initial", Number(0.0, 100.0), "What the mean activities start from."),
     setting(
         "negatives.kind",
-        Word(&["hard", "uniform"]),
-        "Wrong labels: as often as the softmax head believes in them, or all equally often.",
+        Word(&["hard", "uniform", "hybrid", "shuffled"]),
+        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, or one with its parts in another order.",
     ),
+    setting(
+        "negatives.blurs",
+        Whole(0, 1_000),
+        "How often the random mask of a hybrid is blurred: the more, the larger its blots.",
+    ),
+    setting("negatives.tiles", Whole(1, 1_000), "How many parts a shuffled image has along each side."),
     setting(
         "augment.shift",
         Whole(0, 1000),

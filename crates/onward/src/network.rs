@@ -45,9 +45,13 @@ impl Network {
     pub fn new(recipe: Recipe, shape: Shape, classes: &[String]) -> Result<Self> {
         let recipe = recipe.check()?;
         let settings = &recipe.network;
-        if classes.len() < 2 {
+        let needs_classes = settings.label != LabelPlace::None || recipe.head.enabled;
+        if needs_classes && classes.len() < 2 {
             let found = classes.len();
-            return Err(Error::Data(format!("found {found} classes; telling apart needs at least 2, with labels")));
+            return Err(Error::Data(format!(
+                "found {found} classes; telling apart needs at least 2, with labels \
+                 (learning without labels: `network.label = \"none\"`, `head.enabled = false`)"
+            )));
         }
         if settings.label == LabelPlace::Replace && classes.len() >= shape.len() {
             return Err(Error::setting(
@@ -167,7 +171,9 @@ impl Network {
 
     /// The readouts that this network offers.
     pub fn readouts(&self) -> Vec<Readout> {
-        if self.head.is_some() { vec![Readout::EveryLabel, Readout::OnePass] } else { vec![Readout::EveryLabel] }
+        let labels = (self.label_width() > 0).then_some(Readout::EveryLabel);
+        let head = self.head.is_some().then_some(Readout::OnePass);
+        labels.into_iter().chain(head).collect()
     }
 
     pub(crate) fn label_place(&self) -> LabelPlace {
@@ -182,10 +188,24 @@ impl Network {
         self.recipe.network.input_normalization
     }
 
+    /// How many inputs the label takes: `K`, or 0 where it does not go in.
+    pub(crate) fn label_width(&self) -> usize {
+        if self.label_place() == LabelPlace::None { 0 } else { self.classes() }
+    }
+
     /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
+    /// `base` may hold that of the batch's first samples already.
     pub(crate) fn project<'a>(&self, batch: &Batch, base: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+        let layer = &self.stages[0].layer;
+        let done = base.len();
         let projectable = self.input_normalization() != Normalization::Layer;
-        (projectable && self.stages[0].layer.project(&batch.values, base)).then_some(base)
+        base.resize(batch.len() * layer.outputs(), 0.0);
+        let values = &batch.values[done / layer.outputs() * layer.inputs()..];
+        if !projectable || !layer.project(values, &mut base[done..]) {
+            base.clear();
+            return None;
+        }
+        Some(base)
     }
 
     /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then

@@ -155,6 +155,8 @@ pub enum LabelPlace {
     Replace,
     /// It goes in front of the inputs, which are all kept.
     Prepend,
+    /// It does not go in: layers learn from the inputs alone, and only a softmax head is told (paper, section 3.2).
+    None,
 }
 
 /// What is passed on of a row of values.
@@ -273,14 +275,43 @@ impl Default for PeerSettings {
 }
 
 /// Where negative data comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NegativesSettings {
+    /// The source.
+    pub kind: NegativesKind,
+    /// How often a hybrid's mask is blurred, 0 to 1,000.
+    pub blurs: u32,
+    /// How many parts a shuffled image has along each side, 1 to 1,000.
+    pub tiles: usize,
+}
+
+impl Default for NegativesSettings {
+    fn default() -> Self {
+        NegativesSettings { kind: NegativesKind::Hard, blurs: 10, tiles: 4 }
+    }
+}
+
+/// The source of negative data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum NegativesSettings {
+#[serde(rename_all = "kebab-case")]
+pub enum NegativesKind {
     /// The same input with a wrong label, drawn as often as the softmax head believes in it (released code).
     #[default]
     Hard,
     /// The same input with any wrong label, all equally likely.
     Uniform,
+    /// Two inputs patched together (paper, section 3.2).
+    Hybrid,
+    /// The same input with its parts in another order.
+    Shuffled,
+}
+
+impl NegativesKind {
+    /// Whether negative samples differ in their label.
+    pub fn changes_labels(self) -> bool {
+        matches!(self, NegativesKind::Hard | NegativesKind::Uniform)
+    }
 }
 
 /// Random changes to the training inputs, drawn anew at each visit.
@@ -496,11 +527,26 @@ impl Recipe {
             ));
         }
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
-        if self.negatives == NegativesSettings::Hard && !self.head.enabled {
+        range("negatives.blurs", self.negatives.blurs, 0, 1_000)?;
+        range("negatives.tiles", self.negatives.tiles, 1, 1_000)?;
+        if self.negatives.kind == NegativesKind::Hard && !self.head.enabled {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" draws wrong labels from the softmax head, but `head.enabled` is false: \
                  enable the head, or use \"uniform\"",
+            ));
+        }
+        if self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
+            return Err(Error::setting(
+                "negatives.kind",
+                "\"hard\" and \"uniform\" are wrong labels, but with `network.label` \"none\" no label goes in: \
+                 use \"hybrid\" or \"shuffled\"",
+            ));
+        }
+        if self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
+            return Err(Error::setting(
+                "negatives.kind",
+                "\"hybrid\" patches samples of a batch together, but `training.batch` is 1: raise it",
             ));
         }
         Ok(self)

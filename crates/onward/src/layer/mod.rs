@@ -24,9 +24,10 @@ pub trait Layer: Debug + Send + Sync {
     /// One optimiser step along `x̂ᵀ d`, the sum over the rows: `x: (R, I)`, `d: (R, O)`.
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step);
 
-    /// `values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values, they are
-    /// projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such part.
-    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+    /// `base = values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values,
+    /// they are projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such
+    /// part.
+    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         let _ = (values, base);
         false
     }

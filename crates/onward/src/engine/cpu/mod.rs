@@ -241,9 +241,9 @@ impl Layer for CpuDense {
         }
     }
 
-    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         let rows = values.len() / self.inputs();
-        base.resize(rows * self.outputs(), 0.0);
+        assert_eq!(base.len(), rows * self.outputs());
         let then = Epilogue { scale: None, bias: None, relu: false };
         self.product(values, rows, then, Answers { values: base, squares: None });
         true
