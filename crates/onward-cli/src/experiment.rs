@@ -84,6 +84,8 @@ embedded![
     "supervised-jitter-small",
     "unsupervised",
     "unsupervised-small",
+    "unsupervised-local",
+    "unsupervised-local-small",
 ];
 
 impl Experiment {

@@ -1,11 +1,11 @@
 //! Batches: samples as the first layer reads them, with room for a label.
 
+use crate::Dataset;
 use crate::engine::vectorised;
 use crate::network::Network;
 use crate::pass::{Codes, Inputs};
 use crate::random::Random;
 use crate::settings::{LabelPlace, Normalization};
-use crate::{Dataset, Shape};
 use rand::RngExt;
 
 /// `N` samples, laid out as the first layer's inputs `(N, I)` with zeros where the label goes.
@@ -177,13 +177,5 @@ impl Labelled {
             base,
             scale: &self.scale,
         }
-    }
-}
-
-/// The first layer's inputs for samples of `shape` with `classes` classes.
-pub(crate) fn input_width(shape: Shape, classes: usize, place: LabelPlace) -> usize {
-    match place {
-        LabelPlace::Replace | LabelPlace::None => shape.len(),
-        LabelPlace::Prepend => shape.len() + classes,
     }
 }

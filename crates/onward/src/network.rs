@@ -1,17 +1,16 @@
 //! A network: a stack of layers, each with its own measure of goodness, and a softmax head beside them.
 
-use crate::batch::{Batch, input_width};
+use crate::batch::Batch;
 use crate::dataset::Shape;
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::goodness::{Goodness, Measure};
-use crate::layer::{Activation, Dense, Layer};
+use crate::layer::fields::Source;
+use crate::layer::{Layer, Plan};
 use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, LayerSettings, Normalization, Recipe};
-use rand_distr::{Distribution, StandardNormal};
+use crate::settings::{LabelPlace, Normalization, Recipe};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -70,22 +69,14 @@ impl Network {
             ));
         }
         let mut stages = Vec::new();
-        let mut inputs = input_width(shape, classes.len(), settings.label);
-        for (l, layer) in settings.layers.iter().enumerate() {
-            let LayerSettings::Dense(outputs) = *layer;
-            let mut random = stream(recipe.seed.0, "weights", l as u64);
-            let gain = 1.0 / (inputs as f64).sqrt();
-            let weights = (0..inputs * outputs)
-                .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32)
-                .collect();
-            let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
+        for (l, plan) in plan(&recipe, shape, classes.len())?.iter().enumerate() {
+            let outputs = plan.shape.len();
             stages.push(Stage {
-                layer: engine::dense(recipe.engine.precision, dense),
+                layer: plan.build(recipe.engine.precision, &mut stream(recipe.seed.0, "weights", l as u64))?,
                 measure: Measure::new(&recipe.goodness, outputs),
                 peer: Peer::new(recipe.peer, outputs),
                 normalization: settings.normalization,
             });
-            inputs = outputs;
         }
         let mut network = Network { shape, classes: classes.to_vec(), stages, head: None, recipe };
         network.head = network.recipe.head.enabled.then(|| Head::new(&network));
@@ -228,6 +219,22 @@ impl Network {
             read(l, y);
         }
     }
+}
+
+/// The hidden layers of a recipe for samples of `shape` with `classes` classes, before they are built.
+///
+/// # Errors
+/// [`Error::Setting`] where a layer does not fit what is below it.
+pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> {
+    let label = if recipe.network.label == LabelPlace::Prepend { vec![Source::Whole(classes)] } else { Vec::new() };
+    let mut sources = [label, vec![Source::Planes(shape)]].concat();
+    let mut plans = Vec::new();
+    for (l, settings) in recipe.network.layers.iter().enumerate() {
+        let plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
+        sources = vec![plan.from_above()];
+        plans.push(plan);
+    }
+    Ok(plans)
 }
 
 /// The activity below layer `l` as its input, and the place for its own.

@@ -96,7 +96,7 @@ pub enum Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
-    /// The hidden layers, from the bottom: each a width. At least one, each 1 to 65,536.
+    /// The hidden layers, from the bottom. At least one.
     pub layers: Vec<LayerSettings>,
     /// Where the label goes in.
     pub label: LabelPlace,
@@ -123,19 +123,87 @@ impl Default for NetworkSettings {
     }
 }
 
-/// One hidden layer.
+/// One hidden layer. In a file a number is a fully connected layer; other kinds are tables with a `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "LayerText", into = "LayerText")]
 pub enum LayerSettings {
-    /// A fully connected layer of this many ReLU units.
+    /// A fully connected layer of this many ReLU units, 1 to 65,536.
     Dense(usize),
+    /// Receptive fields without weight sharing (paper, sections 3.2 and 4).
+    Local(Fields),
+    /// Receptive fields that share their weights.
+    Conv(Fields),
 }
 
 impl LayerSettings {
-    /// `O`: how many units the layer has.
-    pub fn width(&self) -> usize {
-        match self {
-            LayerSettings::Dense(width) => *width,
+    /// Layers in a few characters: `1000-1000`, `local 128-220`.
+    pub fn brief(layers: &[LayerSettings]) -> String {
+        let mut last = "";
+        let parts = layers.iter().map(|layer| {
+            let (kind, size) = match layer {
+                LayerSettings::Dense(units) => ("", *units),
+                LayerSettings::Local(fields) => ("local ", fields.channels),
+                LayerSettings::Conv(fields) => ("conv ", fields.channels),
+            };
+            let kind = if kind == std::mem::replace(&mut last, kind) { "" } else { kind };
+            format!("{kind}{size}")
+        });
+        parts.collect::<Vec<_>>().join("-")
+    }
+}
+
+/// Receptive fields over a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    /// Units at each location, 1 to 65,536.
+    pub channels: usize,
+    /// Each unit sees a square of `field × field` locations below, 1 to 1,024.
+    pub field: usize,
+    /// How far apart the fields are, 1 to 1,024.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// How far fields reach beyond the edge of the map, 0 to below `field`.
+    #[serde(default)]
+    pub pad: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum LayerText {
+    Width(usize),
+    Kind(LayerKind),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum LayerKind {
+    Dense { units: usize },
+    Local(Fields),
+    Conv(Fields),
+}
+
+impl TryFrom<LayerText> for LayerSettings {
+    type Error = String;
+    fn try_from(text: LayerText) -> Result<Self, String> {
+        Ok(match text {
+            LayerText::Width(units) | LayerText::Kind(LayerKind::Dense { units }) => LayerSettings::Dense(units),
+            LayerText::Kind(LayerKind::Local(fields)) => LayerSettings::Local(fields),
+            LayerText::Kind(LayerKind::Conv(fields)) => LayerSettings::Conv(fields),
+        })
+    }
+}
+
+impl From<LayerSettings> for LayerText {
+    fn from(layer: LayerSettings) -> Self {
+        match layer {
+            LayerSettings::Dense(units) => LayerText::Width(units),
+            LayerSettings::Local(fields) => LayerText::Kind(LayerKind::Local(fields)),
+            LayerSettings::Conv(fields) => LayerText::Kind(LayerKind::Conv(fields)),
         }
     }
 }
@@ -499,7 +567,16 @@ impl Recipe {
             return Err(Error::setting("network.layers", "found no layers, expected at least one"));
         }
         for (l, layer) in self.network.layers.iter().enumerate() {
-            range(&format!("network.layers[{l}]"), layer.width(), 1, 65_536)?;
+            let key = format!("network.layers[{l}]");
+            match layer {
+                LayerSettings::Dense(width) => range(&key, *width, 1, 65_536)?,
+                LayerSettings::Local(fields) | LayerSettings::Conv(fields) => {
+                    range(&format!("{key}.channels"), fields.channels, 1, 65_536)?;
+                    range(&format!("{key}.field"), fields.field, 1, 1_024)?;
+                    range(&format!("{key}.stride"), fields.stride, 1, 1_024)?;
+                    range(&format!("{key}.pad"), fields.pad, 0, fields.field - 1)?;
+                }
+            }
         }
         range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
         range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
