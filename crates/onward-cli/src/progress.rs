@@ -3,6 +3,7 @@
 use crate::run_dir::{Metrics, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 use onward::events::StepReport;
+use onward::settings::Rule;
 use onward::{Network, Readout};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,7 +104,7 @@ impl Progress {
         self.line(&format!(
             "{}: {}-{} units, {} parameters, {} threads",
             start.experiment,
-            start.network.inputs(),
+            start.network.shape().len(),
             widths.join("-"),
             grouped(start.network.parameters() as u64),
             start.threads
@@ -114,7 +115,11 @@ impl Progress {
         let errors: String = self.readouts.iter().map(|readout| format!("{:>13}", readout.to_string())).collect();
         let heading = if errors.is_empty() { "" } else { "validation error" };
         self.line(&format!("\n{:>18}{heading:>width$}", "", width = errors.len().max(heading.len())));
-        self.line(&format!("  epoch      loss  {errors}  goodness +/- (threshold: 1)"));
+        let goodness = match start.network.recipe().rule {
+            Rule::ForwardForward => "  goodness +/- (threshold: 1)",
+            _ => "",
+        };
+        self.line(&format!("  epoch      loss  {errors}{goodness}"));
     }
 
     /// One step is done.

@@ -70,7 +70,7 @@ impl Batch {
         which: impl ExactSizeIterator<Item = usize>,
         shift: Option<(usize, &mut Random)>,
     ) {
-        let (shape, code, width) = (data.shape(), network.label_width(), network.inputs());
+        let (shape, code, width) = (data.shape(), network.label_width(), network.sample_width());
         assert_eq!(shape, network.shape(), "the data must have the shape that the network was made for");
         let (n, mut shift) = (which.len(), shift);
         self.width = width;

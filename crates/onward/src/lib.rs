@@ -76,6 +76,8 @@ pub mod pass;
 pub mod peer;
 pub mod random;
 pub mod readout;
+pub(crate) mod recurrent;
+pub mod rival;
 pub mod settings;
 pub mod tensor;
 pub mod train;

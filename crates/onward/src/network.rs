@@ -10,7 +10,7 @@ use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, Normalization, Recipe};
+use crate::settings::{LabelPlace, Normalization, Recipe, Rule};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -134,6 +134,11 @@ impl Network {
         self.stages[0].layer.inputs()
     }
 
+    /// What the input of a sample takes, label included, without what comes from above in a recurrent network.
+    pub(crate) fn sample_width(&self) -> usize {
+        self.shape.len() + if self.label_place() == LabelPlace::Prepend { self.classes() } else { 0 }
+    }
+
     /// `L`: hidden layers.
     pub fn depth(&self) -> usize {
         self.stages.len()
@@ -162,7 +167,8 @@ impl Network {
 
     /// The readouts that this network offers.
     pub fn readouts(&self) -> Vec<Readout> {
-        let labels = (self.label_width() > 0).then_some(Readout::EveryLabel);
+        let goodness = self.recipe.rule == Rule::ForwardForward;
+        let labels = (goodness && self.sees_labels()).then_some(Readout::EveryLabel);
         let head = self.head.is_some().then_some(Readout::OnePass);
         labels.into_iter().chain(head).collect()
     }
@@ -179,9 +185,22 @@ impl Network {
         self.recipe.network.input_normalization
     }
 
-    /// How many inputs the label takes: `K`, or 0 where it does not go in.
+    /// How many of a sample's inputs the label takes: `K`, or 0 where it comes in at the top or not at all.
     pub(crate) fn label_width(&self) -> usize {
-        if self.label_place() == LabelPlace::None { 0 } else { self.classes() }
+        match self.label_place() {
+            LabelPlace::Replace | LabelPlace::Prepend => self.classes(),
+            LabelPlace::Top | LabelPlace::None => 0,
+        }
+    }
+
+    /// Whether layers are told labels.
+    pub(crate) fn sees_labels(&self) -> bool {
+        self.label_place() != LabelPlace::None
+    }
+
+    /// Whether there are top-down connections.
+    pub(crate) fn is_recurrent(&self) -> bool {
+        self.recipe.recurrent.iterations > 0
     }
 
     /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
@@ -233,6 +252,17 @@ pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> 
         let plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
         sources = vec![plan.from_above()];
         plans.push(plan);
+    }
+    if recipe.recurrent.iterations > 0 {
+        // What is above decides what a layer sees, but not what its own map is.
+        for l in 0..plans.len() {
+            let above = match plans.get(l + 1) {
+                Some(above) => above.from_below(),
+                None if recipe.network.label == LabelPlace::Top => Source::Whole(classes),
+                None => continue,
+            };
+            plans[l].sources.push(above);
+        }
     }
     Ok(plans)
 }

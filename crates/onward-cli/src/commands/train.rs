@@ -244,7 +244,7 @@ impl Run {
                         progress.epoch(&line);
                         run.add_metrics(&line)?;
                         let best = metrics.iter().map(mean_error).fold(f64::INFINITY, f64::min);
-                        if mean_error(&line) < best || validation.is_none() {
+                        if mean_error(&line) < best || line.validation_error.is_empty() {
                             run.save_best(trainer)?;
                         }
                         metrics.push(line);
@@ -327,7 +327,7 @@ impl Run {
 
 fn mean_error(metrics: &Metrics) -> f64 {
     let errors = &metrics.validation_error;
-    errors.values().sum::<f64>() / errors.len() as f64
+    errors.values().sum::<f64>() / errors.len().max(1) as f64
 }
 
 type Evaluations = (BTreeMap<Readout, f64>, BTreeMap<Readout, onward::Evaluation>);

@@ -119,6 +119,28 @@ impl Layer for Conv {
         self.layer.update(&x, &d, step);
     }
 
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let (inputs, length, locations) = (self.inputs, self.layer.inputs(), self.fields.len());
+        let mut fields = Vec::new();
+        let parts = d.chunks(self.rows_each() * self.outputs()).zip(dx.chunks_mut(self.rows_each() * inputs));
+        for (d, dx) in parts {
+            fields.clear();
+            fields.resize(dx.len() / inputs * locations * length, 0.0);
+            self.layer.backward(d, &mut fields);
+            dx.par_chunks_exact_mut(inputs).zip(fields.par_chunks_exact(locations * length)).for_each(|(dx, parts)| {
+                self.fields
+                    .iter()
+                    .zip(parts.chunks_exact(length))
+                    .for_each(|(field, part)| field.scatter_add(part, dx));
+            });
+        }
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        self.layer.perturb(seed, step, amount)
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         self.layer.tensors()
     }

@@ -207,6 +207,31 @@ impl Layer for Local {
         });
     }
 
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let rows = dx.len() / self.inputs;
+        let parts: Vec<Vec<f32>> = self
+            .blocks
+            .par_iter()
+            .map(|block| {
+                let (mut columns, mut part) = (Vec::new(), vec![0.0; rows * block.field.len]);
+                block.columns(d.chunks_exact(self.outputs), &mut columns);
+                block.layer.backward(&columns, &mut part);
+                part
+            })
+            .collect();
+        dx.par_chunks_exact_mut(self.inputs).enumerate().for_each(|(r, dx)| {
+            for (block, part) in self.blocks.iter().zip(&parts) {
+                block.field.scatter_add(&part[r * block.field.len..][..block.field.len], dx);
+            }
+        });
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let blocks = self.blocks.par_iter_mut().enumerate();
+        blocks.all(|(b, block)| block.layer.perturb(seed ^ (b as u64 + 1) << 40, step, amount))
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         let blocks = self.blocks.iter().enumerate();
         blocks

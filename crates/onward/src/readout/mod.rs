@@ -9,6 +9,7 @@ use crate::batch::Batch;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::recurrent;
 use serde::{Deserialize, Serialize};
 
 /// Rows that go through the network together when it is read out: enough for fast products, and bounded memory.
@@ -93,7 +94,7 @@ impl Network {
             let (found, expected) = (data.shape(), self.shape());
             return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
         }
-        if readout == Readout::EveryLabel && self.label_width() == 0 {
+        if readout == Readout::EveryLabel && !self.sees_labels() {
             return Err(Error::Data(
                 "the every-label readout needs labels among the inputs, but no label goes in \
                  (`network.label` is \"none\"): use one-pass"
@@ -115,6 +116,8 @@ impl Network {
         for start in (0..data.len()).step_by(chunk) {
             batch.load(self, data, start..data.len().min(start + chunk), None);
             let mut scores = match readout {
+                Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, &batch),
+                Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),
                 Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
                 Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
             };

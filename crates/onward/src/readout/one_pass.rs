@@ -54,6 +54,15 @@ impl Head {
     }
 }
 
+impl Head {
+    /// Adds to `dx: (R, O)` what layer `l` would have to do for the logits to move along `d: (R, K)`.
+    pub(crate) fn backward(&self, l: usize, d: &[f32], dx: &mut [f32]) {
+        if let Some(i) = self.index(l) {
+            self.layers[i].backward(d, dx);
+        }
+    }
+}
+
 /// Logits `(N, K)` of the neutral pass.
 pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
     let head = network.head().expect("predict() has looked for the head");

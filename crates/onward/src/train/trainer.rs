@@ -15,8 +15,9 @@ use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::stream;
-use crate::readout::softmax;
-use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe};
+use crate::recurrent::{Held, States};
+use crate::rival;
+use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe, Rule};
 use crate::train::rest::{Rest, SOLVED};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Trainer {
     order: Vec<u32>,
     rest: Option<Rest>,
     work: Workspace,
+    backprop: rival::Backprop,
+    perturbation: rival::Perturbation,
 }
 
 /// Where training stands: with the seed, all that random draws depend on.
@@ -51,6 +54,8 @@ pub struct Position {
 pub(crate) struct Totals {
     samples: u64,
     head_loss: f64,
+    #[serde(default)]
+    estimates: rival::Estimates,
     layers: Vec<LayerTotals>,
 }
 
@@ -79,6 +84,8 @@ struct Workspace {
     logits: Vec<f32>,
     head_direction: Directions,
     direction: Directions,
+    /// Of a recurrent network.
+    states: States,
     /// Whether every layer has told each sample of the batch apart with certainty `(B)`.
     solved: Vec<bool>,
 }
@@ -100,7 +107,8 @@ impl Trainer {
         let negatives = negatives::from_settings(network.recipe().negatives);
         let (position, totals) = Default::default();
         let (order, rest, work) = Default::default();
-        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work };
+        let (backprop, perturbation) = Default::default();
+        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work, backprop, perturbation };
         trainer.totals = trainer.no_totals();
         Ok(trainer)
     }
@@ -203,7 +211,8 @@ impl Trainer {
     /// The share of rows, positive and negative, that had anything to learn from so far in this epoch: the mean over
     /// the layers.
     pub fn active_rows(&self) -> f64 {
-        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64;
+        let moments = u64::from(self.recipe().recurrent.iterations.max(1));
+        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64 * moments;
         self.totals.layers.iter().map(|layer| layer.active).sum::<u64>() as f64 / rows as f64
     }
 
@@ -214,7 +223,8 @@ impl Trainer {
             work.buffers.iter().chain(&work.kept).chain([&work.answer]).map(Activity::bytes).sum::<usize>();
         let floats =
             [&work.base, &work.logits, &work.batch.values, &work.direction.values, &work.head_direction.values];
-        activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
+        let rivals = self.backprop.bytes() + self.perturbation.bytes() + work.states.bytes();
+        rivals + activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
     }
 
     /// Trains until every epoch is done or the observer says stop.
@@ -262,16 +272,30 @@ impl Trainer {
         self.work.solved.resize(batch, true);
         self.work.batch.load(&self.network, data, which, shift);
 
-        self.work.base.clear();
-        let prediction = !self.head_watches() && self.neutral_sweep();
-        let positive = Positive {
-            batch: &self.work.batch,
-            shape: self.network.shape(),
-            classes: self.network.classes(),
-            prediction: prediction.then_some(&self.work.logits[..]),
+        let loss = match recipe.rule {
+            Rule::ForwardForward if self.network.is_recurrent() => self.moments()?,
+            Rule::ForwardForward => self.two_sweeps()?,
+            Rule::Backprop => {
+                let head_step = head_step(&recipe, self.gain(), batch, position.step);
+                let plan = rival::Plan {
+                    steps: (&Step::new(&recipe.optimizer, self.gain(), batch, position.step), &head_step),
+                    dropout: recipe.network.dropout,
+                    parts: recipe.rival.parts,
+                    taken: position.step,
+                };
+                let mut dropout = stream(seed, "dropout", position.step);
+                self.backprop.step(&mut self.network, &self.work.batch, &plan, &mut dropout)?
+            }
+            Rule::Perturbation => {
+                let rate = recipe.optimizer.rate * self.gain();
+                let nudge = rival::Nudge { seed, taken: position.step, size: recipe.rival.nudge, rate };
+                let estimates = &mut self.totals.estimates;
+                self.perturbation.step(&mut self.network, &self.work.batch, nudge, estimates)?
+            }
         };
-        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
-        let loss = self.learning_sweep(&negative)?;
+        if recipe.rule != Rule::ForwardForward {
+            self.totals.head_loss += loss * batch as f64;
+        }
         if recipe.training.rest > 0 {
             let rest = self.rest.get_or_insert_with(|| Rest::new(recipe.training.rest, data.len()));
             let visited = &self.order[at..at + batch];
@@ -291,6 +315,83 @@ impl Trainer {
         })
     }
 
+    /// Forward-Forward's step: the neutral sweep, and the one that layers learn from.
+    fn two_sweeps(&mut self) -> Result<f64> {
+        let (seed, step) = (self.recipe().seed.0, self.position.step);
+        self.work.base.clear();
+        let prediction = !self.head_watches() && self.neutral_sweep();
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: prediction.then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        self.learning_sweep(&negative)
+    }
+
+    /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
+    /// and with a wrong one; every layer learns at every moment. Returns the mean loss per sample, layer and moment.
+    fn moments(&mut self) -> Result<f64> {
+        let (seed, gain, position) = (self.recipe().seed.0, self.gain(), self.position);
+        let recipe = self.recipe().clone();
+        let batch = self.work.batch.len();
+        let samples: Vec<u32> = (0..batch as u32).collect();
+        let bottom_up = Held { batch: &self.work.batch, source: &samples, labels: &[] };
+        self.work.states.start(&self.network, bottom_up);
+        if let Some(head) = self.network.head() {
+            let work = &mut self.work;
+            work.logits.clear();
+            work.logits.resize(batch * self.network.classes(), 0.0);
+            for (l, y) in work.states.layers.iter().enumerate() {
+                head.add(l, &y.as_inputs(), &mut work.answer, &mut work.logits);
+            }
+            std::mem::swap(&mut work.kept, &mut work.states.layers);
+            self.teach_head();
+            std::mem::swap(&mut self.work.kept, &mut self.work.states.layers);
+        }
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: self.network.head().is_some().then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
+
+        let work = &mut self.work;
+        let mut source = [&samples[..], &samples[..]].concat();
+        match &negative.inputs {
+            Some(inputs) => {
+                work.batch.extend(&self.network, inputs);
+                source[batch..].iter_mut().for_each(|n| *n += batch as u32);
+                work.states.start(&self.network, Held { batch: &work.batch, source: &source, labels: &[] });
+            }
+            None => work.states.double(),
+        }
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
+        let labels: Vec<Label> = work.batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
+        let labels = if self.network.sees_labels() { &labels[..] } else { &[] };
+        let mut loss = 0.0;
+        let moments = recipe.recurrent.iterations;
+        for moment in 0..moments {
+            let taken = position.step * u64::from(moments) + u64::from(moment);
+            let step = Step::new(&recipe.optimizer, gain, batch, taken);
+            for l in 0..self.network.depth() {
+                let held = Held { batch: &work.batch, source: &source, labels };
+                let (x, y) = work.states.answer(&self.network, held, l);
+                if let Some(found) = y.squares.iter().copied().find(|squares| !squares.is_finite()) {
+                    return Err(Error::NotFinite { layer: l, step: position.step, found });
+                }
+                let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
+                loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.direction);
+                stage.layer.update(&x, &work.direction, &step);
+                work.states.take_in(l, recipe.recurrent.keep);
+            }
+            work.states.turn(&self.network);
+        }
+        Ok(loss / (batch * self.network.depth() * moments as usize) as f64)
+    }
+
     /// Steps in the current epoch, which some samples may rest in.
     fn steps_of_this_epoch(&self, data: &Dataset) -> u64 {
         self.steps_per_epoch(self.rest.as_ref().map_or(data.len(), |rest| rest.count_due(self.position.epoch)))
@@ -305,7 +406,7 @@ impl Trainer {
         if data.shape() != shape {
             return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
         }
-        let needs_labels = self.network.label_width() > 0 || self.network.head().is_some();
+        let needs_labels = self.network.sees_labels() || self.network.head().is_some();
         if needs_labels && data.labels().is_empty() {
             return Err(Error::Data(format!("the data has no labels, the network expects {classes} classes")));
         }
@@ -373,18 +474,10 @@ impl Trainer {
         let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
         let work = &mut self.work;
         let samples = work.logits.len() / self.network.classes();
-        let classes = self.network.classes();
         let d = &mut work.head_direction;
         d.rows.clear();
         d.rows.extend(0..samples as u32);
-        d.values.resize(work.logits.len(), 0.0);
-        let rows = work.logits.chunks_exact_mut(classes).zip(d.values.chunks_exact_mut(classes));
-        for ((p, d), &label) in rows.zip(&work.batch.labels) {
-            softmax(p);
-            d.iter_mut().zip(p.iter()).for_each(|(d, p)| *d = -p);
-            d[label as usize] += 1.0;
-            self.totals.head_loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
-        }
+        self.totals.head_loss += rival::cross_entropy(&mut work.logits, &work.batch.labels, &mut d.values);
         let step = head_step(self.network.recipe(), gain, samples, steps);
         let head = self.network.head.as_mut().expect("only a head has logits");
         for (l, y) in work.kept.iter().take(layers).enumerate() {
@@ -469,8 +562,12 @@ impl Trainer {
         let (learning, gain) = (self.learning(), self.gain());
         let fresh = self.no_totals();
         let totals = std::mem::replace(&mut self.totals, fresh);
-        let samples = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
+        let moments = self.recipe().recurrent.iterations.max(1);
+        let heads = totals.samples.max(1) as f64;
+        let samples = heads * f64::from(moments); // where every sample rests, there is nothing to report
+        let forward_forward = self.recipe().rule == Rule::ForwardForward;
         let layers: Vec<LayerReport> = learning
+            .filter(|_| forward_forward)
             .map(|l| {
                 let of = &totals.layers[l];
                 LayerReport {
@@ -494,8 +591,12 @@ impl Trainer {
         EpochReport {
             epoch: self.position.epoch,
             step: self.position.step,
-            loss: layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
-            head_loss: self.network.head().map(|_| totals.head_loss / samples),
+            loss: match forward_forward {
+                true => layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
+                false => totals.head_loss / heads,
+            },
+            estimate_variance: (totals.estimates.count > 0).then(|| totals.estimates.variance()),
+            head_loss: self.network.head().map(|_| totals.head_loss / heads),
             gain,
             layers,
         }
@@ -556,7 +657,7 @@ fn find_directions(
 }
 
 /// Silences a share of the first `rows` rows' activities, and raises the others in turn.
-fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut crate::random::Random) {
+pub(crate) fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut crate::random::Random) {
     use rand::RngExt;
     if share == 0.0 {
         return;

@@ -46,6 +46,22 @@ pub struct CpuDense {
     work: Workspace,
     /// Inputs rounded to bf16, while a product is computed.
     rounded: Mutex<Vec<u32>>,
+    /// What backpropagation needs.
+    turned: Mutex<Turned>,
+}
+
+/// Memory of a product with the weights' transpose.
+#[derive(Debug)]
+struct Turned {
+    weights: Panels,
+    rounded: Vec<u32>,
+    answer: Vec<f32>,
+}
+
+impl Default for Turned {
+    fn default() -> Self {
+        Turned { weights: Panels::zeros(0, 0), rounded: Vec::new(), answer: Vec::new() }
+    }
 }
 
 /// Memory that an update uses and the next one uses again.
@@ -82,6 +98,7 @@ impl CpuDense {
             bias: Learned::new(Panels::zeros(1, dense.outputs)),
             work: Workspace::default(),
             rounded: Mutex::default(),
+            turned: Mutex::default(),
         }
     }
 
@@ -274,6 +291,51 @@ impl Layer for CpuDense {
             let Learned { value, smoothed, squared, .. } = &mut self.bias;
             apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
         });
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let mut work = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
+        let Turned { weights, rounded, answer } = &mut *work;
+        self.weight.value.transpose(weights);
+        let rows = dx.len() / self.inputs().max(1);
+        answer.resize(dx.len(), 0.0);
+        let then = Epilogue { scale: None, bias: None, relu: false };
+        let answers = Answers { values: answer, squares: None };
+        match self.weight.pairs {
+            None => product_f32(d, weights, rows, then, answers),
+            Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
+        }
+        vectorised(|| dx.iter_mut().zip(answer.iter()).for_each(|(dx, a)| *dx += a));
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let (inputs, outputs, mask) = (self.inputs(), self.outputs(), self.mask.as_ref());
+        let nudge = |i: usize, j: usize, w: &mut [f32; WIDTH]| {
+            for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let o = j * WIDTH + run * 16;
+                let bits = crate::random::bits(seed, step, i, o / 32) >> (o % 32);
+                for (c, w) in w.iter_mut().enumerate() {
+                    let sign = f32::from_bits(1.0f32.to_bits() | (bits >> c) << 31);
+                    *w += if o + c < outputs { amount * sign } else { 0.0 };
+                }
+            }
+        };
+        let size = (inputs * WIDTH).max(1);
+        self.weight.value.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, panel)| {
+            vectorised(|| panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate().for_each(|(i, w)| nudge(i, j, w)));
+            if let Some(mask) = mask {
+                panel.iter_mut().zip(mask.panel(j)).for_each(|(w, mask)| *w *= mask);
+            }
+        });
+        if self.has_bias {
+            let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0;
+            biases.iter_mut().enumerate().for_each(|(j, b)| nudge(inputs, j, b));
+        }
+        if let Some(pairs) = &mut self.weight.pairs {
+            *pairs = Pairs::new(&self.weight.value);
+        }
+        true
     }
 
     fn tensors(&self) -> Vec<Tensor> {
