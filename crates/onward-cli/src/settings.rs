@@ -184,6 +184,11 @@ pub const SETTINGS: &[Setting] = &[
         "Layers at the bottom that neither readout looks at; the last layer always counts.",
     ),
     setting(
+        "readout.margin",
+        Number(0.0, 1e9),
+        "Early exit: a sample goes no further up once its likeliest label leads the next by so many nats; 0: never.",
+    ),
+    setting(
         "training.epochs",
         Whole(1, 1_000_000),
         "Visits to the whole training set; with greedy order, for each layer.",

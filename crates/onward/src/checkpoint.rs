@@ -256,7 +256,11 @@ fn write(
 /// What the operating system says.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
+    let mut scratch = tempfile::Builder::new();
+    // Scratch files are private by default; what stays is for whoever the user's mask lets in.
+    #[cfg(unix)]
+    scratch.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut scratch = scratch.tempfile_in(folder)?;
     scratch.write_all(contents)?;
     scratch.as_file().sync_all()?;
     scratch.persist(path)?;

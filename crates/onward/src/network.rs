@@ -218,22 +218,20 @@ impl Network {
         Some(base)
     }
 
-    /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then
-    /// to `read` as the next layer will read it. The buffers take turns: two serve any depth, and as many as there are
+    /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it. The
+    /// buffers take turns: two serve any depth, and as many as there are
     /// layers keep every activity.
     pub(crate) fn sweep(
         &self,
         x: &Inputs<'_>,
         layers: usize,
         buffers: &mut [Activity],
-        mut measure: impl FnMut(usize, &Stage, &Activity),
         mut read: impl FnMut(usize, &Activity),
     ) {
         for (l, stage) in self.stages[..layers].iter().enumerate() {
             let (below, y) = take_turns(buffers, l);
             y.resize(x.rows(), stage.layer.outputs());
             stage.layer.forward(if l == 0 { x } else { &below }, y);
-            measure(l, stage, y);
             stage.normalization.apply(y);
             read(l, y);
         }

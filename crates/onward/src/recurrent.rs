@@ -197,6 +197,6 @@ pub(crate) fn one_pass(network: &Network, batch: &Batch) -> Vec<f32> {
     let source: Vec<u32> = (0..batch.len() as u32).collect();
     states.start(network, Held { batch, source: &source, labels: &[] });
     let mut logits = vec![0.0; batch.len() * network.classes()];
-    states.layers.iter().enumerate().for_each(|(l, y)| head.add(l, &y.as_inputs(), &mut answer, &mut logits));
+    states.layers.iter().enumerate().for_each(|(l, y)| _ = head.add(l, &y.as_inputs(), &mut answer, &mut logits));
     logits
 }

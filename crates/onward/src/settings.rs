@@ -510,16 +510,19 @@ pub enum HeadMemory {
 }
 
 /// How labels are read out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadoutSettings {
     /// Layers at the bottom that neither readout looks at; the last layer always counts.
     pub skip: usize,
+    /// Early exit: a sample goes no further up once the likeliest label leads the next by so many nats, 0 to 1e9; 0: every
+    /// sample goes all the way (LightFF, arXiv 2404.05241).
+    pub margin: f32,
 }
 
 impl Default for ReadoutSettings {
     fn default() -> Self {
-        ReadoutSettings { skip: 1 }
+        ReadoutSettings { skip: 1, margin: 0.0 }
     }
 }
 
@@ -641,6 +644,13 @@ impl Recipe {
         range("head.rate", self.head.rate, f32::MIN_POSITIVE, 10.0)?;
         range("head.momentum", self.head.momentum, 0.0, BELOW_1)?;
         range("head.weight_cost", self.head.weight_cost, 0.0, 10.0)?;
+        range("readout.margin", self.readout.margin, 0.0, 1e9)?;
+        if self.readout.margin > 0.0 && self.recurrent.iterations > 0 {
+            return Err(Error::setting(
+                "readout.margin",
+                "samples leave a network layer by layer, but with `recurrent.iterations` layers answer together: set one back",
+            ));
+        }
         range("training.epochs", self.training.epochs, 1, 1_000_000)?;
         range("training.batch", self.training.batch, 1, 65_536)?;
         range("training.rest", self.training.rest, 0, 1_000)?;

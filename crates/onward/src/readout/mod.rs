@@ -1,6 +1,7 @@
 //! Readouts: from activities to labels.
 
 mod every_label;
+mod exit;
 mod one_pass;
 
 pub use one_pass::Head;

@@ -95,8 +95,8 @@ impl Perturbation {
         logits.clear();
         logits.resize(batch.len() * network.classes(), 0.0);
         let x = rows.as_inputs(batch, None);
-        let add = |l: usize, y: &Activity| head.add(l, &y.as_inputs(), answer, logits);
-        network.sweep(&x, network.depth(), buffers, |_, _, _| (), add);
+        let add = |l: usize, y: &Activity| _ = head.add(l, &y.as_inputs(), answer, logits);
+        network.sweep(&x, network.depth(), buffers, add);
         cross_entropy(logits, &batch.labels, d) / batch.len() as f64
     }
 }

@@ -462,8 +462,7 @@ impl Trainer {
             &work.neutral.as_inputs(&work.batch, base),
             layers,
             if keep { kept } else { &mut work.buffers },
-            |_, _, _| (),
-            |l, y| head.add(l, &y.as_inputs(), answer, logits),
+            |l, y| _ = head.add(l, &y.as_inputs(), answer, logits),
         );
         self.teach_head();
         true
