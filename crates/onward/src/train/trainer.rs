@@ -6,7 +6,7 @@
 //! the depth. (The head learns from every layer at once: it keeps one batch of each layer it reads, or, with
 //! `head.memory = "recompute"`, has its rows travel along in the second sweep.)
 
-use crate::batch::{Batch, Label, Labelled};
+use crate::batch::{Batch, Label, Labelled, Layout};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::events::{EpochReport, Event, Flow, LayerReport, Observer, StepReport};
@@ -74,6 +74,10 @@ struct LayerTotals {
 #[derive(Debug, Default)]
 struct Workspace {
     batch: Batch,
+    /// A batch that was made ready for the step of this number.
+    ready: Option<(u64, Batch)>,
+    /// Memory for the next one.
+    spare: Batch,
     neutral: Labelled,
     pairs: Labelled,
     base: Vec<f32>,
@@ -232,6 +236,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::check`]; also [`Error::NotFinite`] where a layer's activity overflows.
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
+        self.work.ready = None; // it may be of other data
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
             self.check(data)?;
@@ -264,17 +269,30 @@ impl Trainer {
             self.order.shuffle(&mut stream(seed, "order", position.epoch.into()));
         }
         let at = position.step_of_epoch as usize * batch;
-        let mut shifts = stream(seed, "augmentation", position.step);
-        let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
-        let visited = &self.order[at..at + batch];
-        let which = visited.iter().map(|&n| n as usize);
         self.work.solved.clear();
         self.work.solved.resize(batch, true);
-        self.work.batch.load(&self.network, data, which, shift);
+        let layout = Layout::of(&self.network);
+        let load = |to: &mut Batch, step: u64, which: &[u32]| {
+            let mut shifts = stream(seed, "augmentation", step);
+            let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
+            to.load_as(layout, data, which.iter().map(|&n| n as usize), shift);
+        };
+        match self.work.ready.take_if(|(step, _)| *step == position.step) {
+            Some((_, batch)) => self.work.spare = std::mem::replace(&mut self.work.batch, batch),
+            None => load(&mut self.work.batch, position.step, &self.order[at..at + batch]),
+        }
+        // While this batch trains, whoever is idle prepares the next one of the epoch.
+        let next = self.order.get(at + batch..at + 2 * batch).map(<[u32]>::to_vec);
+        let mut spare = std::mem::take(&mut self.work.spare);
+        let prepare = move || {
+            let next = next?;
+            load(&mut spare, position.step + 1, &next);
+            Some((position.step + 1, spare))
+        };
 
         let loss = match recipe.rule {
             Rule::ForwardForward if self.network.is_recurrent() => self.moments()?,
-            Rule::ForwardForward => self.two_sweeps()?,
+            Rule::ForwardForward => self.two_sweeps(prepare)?,
             Rule::Backprop => {
                 let head_step = head_step(&recipe, self.gain(), batch, position.step);
                 let plan = rival::Plan {
@@ -315,8 +333,9 @@ impl Trainer {
         })
     }
 
-    /// Forward-Forward's step: the neutral sweep, and the one that layers learn from.
-    fn two_sweeps(&mut self) -> Result<f64> {
+    /// Forward-Forward's step: the neutral sweep, and the one that layers learn from, beside which the head learns and
+    /// `prepare` makes the next batch ready.
+    fn two_sweeps(&mut self, prepare: impl FnOnce() -> Option<(u64, Batch)> + Send) -> Result<f64> {
         let (seed, step) = (self.recipe().seed.0, self.position.step);
         self.work.base.clear();
         let prediction = !self.head_watches() && self.neutral_sweep();
@@ -327,7 +346,22 @@ impl Trainer {
             prediction: prediction.then_some(&self.work.logits[..]),
         };
         let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
-        self.learning_sweep(&negative)
+        if !prediction || self.head_travels() {
+            let (loss, ready) = rayon::join(|| self.learning_sweep(&negative), prepare);
+            self.work.ready = ready;
+            return loss;
+        }
+        let head_step = head_step(self.recipe(), self.gain(), self.work.batch.len(), step);
+        let (mut head, kept) = (self.network.head.take(), std::mem::take(&mut self.work.kept));
+        let (layers, d) = (self.learning().end, std::mem::take(&mut self.work.head_direction));
+        let teach = || {
+            let head = head.as_mut().expect("it has predicted");
+            let read = kept.iter().take(layers).enumerate();
+            read.for_each(|(l, y)| head.update(l, &y.as_inputs(), &d, &head_step));
+        };
+        let (loss, (ready, ())) = rayon::join(|| self.learning_sweep(&negative), || rayon::join(prepare, teach));
+        (self.network.head, self.work.kept, self.work.head_direction, self.work.ready) = (head, kept, d, ready);
+        loss
     }
 
     /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
@@ -439,6 +473,12 @@ impl Trainer {
         self.network.label_width() == 0 && keep && self.head_learns()
     }
 
+    /// Whether the neutral rows travel once more beside the others, for the head to learn from.
+    fn head_travels(&self) -> bool {
+        let recompute = self.network.recipe().head.memory == HeadMemory::Recompute;
+        recompute && !self.work.head_direction.rows.is_empty()
+    }
+
     /// Whether there is a head, and some layer that it reads has started to learn.
     fn head_learns(&self) -> bool {
         self.network.head().is_some() && self.learning().end > self.network.first_read()
@@ -464,20 +504,26 @@ impl Trainer {
             if keep { kept } else { &mut work.buffers },
             |l, y| _ = head.add(l, &y.as_inputs(), answer, logits),
         );
-        self.teach_head();
+        self.find_head_direction();
         true
     }
 
-    /// Turns the head's logits into probabilities `(B, K)`, and has it learn from the layers whose activities are kept.
-    fn teach_head(&mut self) {
-        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+    /// Turns the head's logits into probabilities `(B, K)`, and finds where they should go.
+    fn find_head_direction(&mut self) {
         let work = &mut self.work;
         let samples = work.logits.len() / self.network.classes();
         let d = &mut work.head_direction;
         d.rows.clear();
         d.rows.extend(0..samples as u32);
         self.totals.head_loss += rival::cross_entropy(&mut work.logits, &work.batch.labels, &mut d.values);
-        let step = head_step(self.network.recipe(), gain, samples, steps);
+    }
+
+    /// Has the head learn from the layers whose activities are kept.
+    fn teach_head(&mut self) {
+        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        self.find_head_direction();
+        let work = &mut self.work;
+        let step = head_step(self.network.recipe(), gain, work.head_direction.rows.len(), steps);
         let head = self.network.head.as_mut().expect("only a head has logits");
         for (l, y) in work.kept.iter().take(layers).enumerate() {
             head.update(l, &y.as_inputs(), &work.head_direction, &step);
@@ -487,11 +533,10 @@ impl Trainer {
     /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
     /// per sample and learning layer.
     fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
-        let (learning, gain, position, watches) = (self.learning(), self.gain(), self.position, self.head_watches());
+        let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+        let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
         let batch = work.batch.len();
-        let head_travels =
-            self.network.recipe().head.memory == HeadMemory::Recompute && !work.head_direction.rows.is_empty();
         if let Some(inputs) = &negative.inputs {
             work.batch.extend(&self.network, inputs);
         }

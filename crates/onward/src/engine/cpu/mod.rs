@@ -16,7 +16,7 @@ use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
-use update::{Learned, Rows, apply, pack_inputs, update};
+use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
@@ -172,7 +172,7 @@ impl CpuDense {
             rows.push(&work.shared_x);
             work.d.extend_from_slice(&d.shared);
         }
-        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        pack(&rows, x.width, self.weight.pairs.is_some(), (&mut work.x, &mut work.x_pairs));
         rows.len()
     }
 
@@ -212,8 +212,19 @@ impl CpuDense {
             rows.push(&work.shared_x);
             work.d.extend_from_slice(&d.shared);
         }
-        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        pack(&rows, x.width, self.weight.pairs.is_some(), (&mut work.x, &mut work.x_pairs));
         rows.len()
+    }
+}
+
+/// Packs gradient rows for the kernel that will read them: one of the two is then empty.
+fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f32>, &mut Vec<u32>)) {
+    if bf16 && bf16::has_outer() {
+        plain.clear();
+        pack_input_pairs(rows, inputs, pairs);
+    } else {
+        pairs.clear();
+        pack_inputs(rows, inputs, plain);
     }
 }
 
@@ -269,10 +280,6 @@ impl Layer for CpuDense {
             Some(codes) => self.gather_labelled(x, codes, d),
             None => self.gather_plain(x, d),
         };
-        self.work.x_pairs.clear();
-        if self.weight.pairs.is_some() && bf16::has_outer() {
-            bf16::pair_packed(&self.work.x, count, &mut self.work.x_pairs);
-        }
         let rows = Rows { x: &self.work.x, x_pairs: &self.work.x_pairs, d: &self.work.d, count };
         update(&mut self.weight, rows, &self.work.labels, self.mask.as_ref(), step);
         if !self.has_bias {
