@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod confusion;
+mod cost;
 mod exit;
 mod experiment;
 mod picture;

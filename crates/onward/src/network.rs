@@ -109,6 +109,17 @@ impl Network {
         }
     }
 
+    /// Changes how clear a label must be for a sample to go no further up (`readout.margin`).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where it is out of range, or the network is recurrent.
+    pub fn set_exit_margin(&mut self, margin: f32) -> Result<()> {
+        let mut recipe = self.recipe.clone();
+        recipe.readout.margin = margin;
+        self.recipe = recipe.check()?;
+        Ok(())
+    }
+
     /// The recipe that the network was made by.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe

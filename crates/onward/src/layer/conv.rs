@@ -156,4 +156,8 @@ impl Layer for Conv {
     fn weight_rms(&self) -> f32 {
         self.layer.weight_rms()
     }
+
+    fn multiply_adds(&self) -> usize {
+        self.layer.parameters() * self.fields.len()
+    }
 }

@@ -73,6 +73,11 @@ pub trait Layer: Debug + Send + Sync {
 
     /// The root mean square of the weights.
     fn weight_rms(&self) -> f32;
+
+    /// Multiply-adds that one row's product takes: one for each parameter, unless weights are used many times.
+    fn multiply_adds(&self) -> usize {
+        self.parameters()
+    }
 }
 
 /// What a product's result goes through.
