@@ -6,6 +6,7 @@ pub mod eval;
 pub mod experiments;
 pub mod inspect;
 pub mod predict;
+pub mod report;
 pub mod reproduce;
 pub mod samples;
 pub mod train;

@@ -1,0 +1,242 @@
+//! `report.html`: a run as one page that opens off line.
+
+pub mod compare;
+mod figure;
+mod html;
+mod image;
+mod layers;
+pub mod mistakes;
+pub mod probed;
+mod stats;
+
+use crate::experiment::Experiment;
+use crate::progress::grouped;
+use crate::run_dir::{Metrics, Summary};
+use crate::settings::{SETTINGS, lookup};
+use figure::{Ink, Lines, Series};
+use html::escape;
+use indicatif::{DecimalBytes, HumanDuration};
+use mistakes::Judged;
+use onward::settings::LabelPlace;
+use onward::{Dataset, Network, Readout};
+use probed::Probed;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Everything that a page shows.
+#[derive(Debug)]
+pub struct Report<'a> {
+    pub experiment: &'a Experiment,
+    /// The run directory, as its users call it.
+    pub path: &'a str,
+    pub status: Status,
+    pub metrics: &'a [Metrics],
+    pub probes: &'a [Probed],
+    /// What the probes were made with: `validation` or `training`.
+    pub probed_on: &'static str,
+    pub network: &'a Network,
+    pub train: &'a Dataset,
+    /// What the readouts made of these samples, and which samples they are.
+    pub judged: Option<(&'static str, &'a Dataset, &'a [Judged])>,
+    pub summary: Option<&'a Summary>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Some process trains it now; epochs in all.
+    Training(u32),
+    /// Stopped before its end.
+    Stopped,
+    /// Done.
+    Finished,
+}
+
+impl Report<'_> {
+    /// The page.
+    pub fn html(&self) -> String {
+        let Experiment { name, about, recipe, .. } = self.experiment;
+        let seed = recipe.seed.0;
+        let epochs = self.metrics.last().map_or(0, |last| last.epoch.epoch);
+        let status = match self.status {
+            Status::Training(all) => {
+                format!("In training: {epochs} of {all} epochs. Load this page again to see more.")
+            }
+            Status::Stopped => {
+                format!("Stopped after {epochs} epochs. Go on with: onward train --resume {}", self.path)
+            }
+            Status::Finished => format!("Finished after {epochs} epochs."),
+        };
+        let mut body = format!(
+            "<h1>{}, seed {seed}</h1>\n<p>{}</p>\n<p class=\"soft\">{} {}</p>\n",
+            escape(name),
+            escape(about),
+            escape(&status),
+            escape(self.path)
+        );
+        body.push_str(&self.tiles());
+        body.push_str(&self.curves());
+        body.push_str(&layers::sections(self.network, self.metrics, self.probes, self.probed_on));
+        body.push_str(&self.fields());
+        body.push_str(&self.pairs());
+        if let Some((which, data, judged)) = &self.judged {
+            body.push_str(&mistakes::section(self.network, data, which, judged));
+        }
+        body.push_str(&self.settings());
+        html::page(&format!("{name}, seed {seed}"), &body)
+    }
+
+    fn tiles(&self) -> String {
+        let mut tiles = Vec::new();
+        if let Some((which, _, judged)) = &self.judged {
+            for Judged { readout, evaluation, .. } in *judged {
+                tiles.push((format!("{:.2} %", evaluation.error()), format!("{which} error, {readout}")));
+            }
+        }
+        let paper = self.experiment.paper.error;
+        if paper > 0.0 {
+            tiles.push((format!("{paper} %"), "test error in the paper".into()));
+        }
+        let seconds = self.metrics.last().map_or(0.0, |last| last.seconds);
+        tiles.push((HumanDuration(Duration::from_secs_f64(seconds.max(0.0))).to_string(), "of training".into()));
+        if let Some(summary) = self.summary {
+            tiles.push((grouped(summary.samples_per_second as u64), "samples a second".into()));
+            if let Some(bytes) = summary.peak_rss_bytes {
+                tiles.push((DecimalBytes(bytes).to_string(), "of memory at most".into()));
+            }
+            tiles.push((summary.threads.to_string(), format!("threads on {}", summary.device)));
+        }
+        let widths: Vec<_> = self.network.stages().iter().map(|stage| stage.layer.outputs().to_string()).collect();
+        tiles.push((widths.join("-"), "units".into()));
+        tiles.push((grouped(self.network.parameters() as u64), "parameters".into()));
+        tiles.push((grouped(self.train.len() as u64), "training samples".into()));
+        let tile = |(value, name): &(String, String)| format!("<div><b>{}</b>{}</div>\n", escape(value), escape(name));
+        format!("<div class=\"tiles\">\n{}</div>\n", tiles.iter().map(tile).collect::<String>())
+    }
+
+    fn curves(&self) -> String {
+        let epochs = |value: &dyn Fn(&Metrics) -> Option<f64>| -> Vec<(f64, f64)> {
+            let point = |metrics: &Metrics| Some((f64::from(metrics.epoch.epoch), value(metrics)?));
+            self.metrics.iter().filter_map(point).collect()
+        };
+        let readouts: BTreeSet<Readout> =
+            self.metrics.iter().flat_map(|metrics| metrics.validation_error.keys().copied()).collect();
+        let errors = readouts.iter().enumerate().map(|(i, readout)| Series {
+            name: readout.to_string(),
+            ink: Ink::Nth(i),
+            points: epochs(&|metrics| metrics.validation_error.get(readout).copied()),
+        });
+        let one = |name: &str, ink, points| vec![Series { name: name.into(), ink, points }];
+        let figures = [
+            Lines { title: "Validation error", unit: "%, by epoch", series: errors.collect() }.html(),
+            Lines {
+                title: "Loss of the layers",
+                unit: "nats a sample, by epoch",
+                series: one("loss", Ink::Nth(2), epochs(&|metrics| Some(metrics.epoch.loss))),
+            }
+            .html(),
+            Lines {
+                title: "Loss of the softmax head",
+                unit: "nats a sample, by epoch",
+                series: one("loss", Ink::Nth(3), epochs(&|metrics| metrics.epoch.head_loss)),
+            }
+            .html(),
+        ];
+        let mut rows = Vec::new();
+        for metrics in thinned(self.metrics, 100) {
+            let mut row = vec![
+                metrics.epoch.epoch.to_string(),
+                format!("{:.3}", metrics.epoch.loss),
+                format!("{:.1}", metrics.seconds),
+            ];
+            row.extend(readouts.iter().map(|readout| {
+                metrics.validation_error.get(readout).map_or("-".into(), |error| format!("{error:.2} %"))
+            }));
+            rows.push(row);
+        }
+        let names: Vec<String> = readouts.iter().map(Readout::to_string).collect();
+        let headings: Vec<&str> =
+            ["epoch", "loss", "seconds"].into_iter().chain(names.iter().map(|name| &name[..])).collect();
+        let numbers =
+            if rows.is_empty() { String::new() } else { html::details("In numbers", &html::table(&headings, &rows)) };
+        let body = html::side_by_side(&figures);
+        let body = if body.is_empty() { body } else { body + &numbers };
+        html::section(
+            "Error and loss",
+            "Validation samples are held out of the training set; no layer learns from them.",
+            &body,
+        )
+    }
+
+    fn fields(&self) -> String {
+        let Some((image, units)) = image::fields(self.network) else { return String::new() };
+        let outputs = self.network.stages()[0].layer.outputs();
+        let about = format!(
+            "What learning has changed in the weights from the pixels to {units} of the first layer's {} units (the idea of \
+             the paper's figure 2, less the random weights that the units started from): blue pixels excite a unit, orange \
+             ones inhibit it (of colour images, bright and dark). The label's inputs are left out.",
+            grouped(outputs as u64)
+        );
+        html::section("What the first layer looks for", &about, &image)
+    }
+
+    /// Some pairs as training would make them from the first samples.
+    fn pairs(&self) -> String {
+        const PAIRS: usize = 8;
+        let network = self.network;
+        let Ok(samples) = self.train.slice(0..PAIRS.min(self.train.len())) else { return String::new() };
+        let Ok(probe) = network.probe(&samples) else { return String::new() };
+        let (classes, settings) = (network.class_names(), &network.recipe().network);
+        let mut body = String::from("<div class=\"gallery\">\n");
+        for (n, (&right, &wrong)) in samples.labels().iter().zip(&probe.wrong).enumerate() {
+            for (sign, label) in [("positive", right), ("negative", wrong)] {
+                let mut x = vec![0.0; samples.shape().len()];
+                samples.read(n, &mut x);
+                if settings.label == LabelPlace::Replace {
+                    x[..classes.len()].fill(0.0);
+                    x[label as usize] = settings.label_strength;
+                }
+                body.push_str(&mistakes::picture(&samples, &x, &format!("{sign}: {}", classes[label as usize])));
+            }
+        }
+        body.push_str("</div>\n");
+        let place = match settings.label {
+            LabelPlace::Replace => "The label is in the first pixels: the one that is lit is the class.",
+            LabelPlace::Prepend => "The label goes in front of the pixels, and is not seen here.",
+        };
+        let about = format!(
+            "The first training samples with their true label, whose goodness rises, and with a wrong one drawn as \
+             training draws them now, whose goodness falls. {place}"
+        );
+        html::section("Pairs it learns from", &about, &body)
+    }
+
+    fn settings(&self) -> String {
+        let (own, default) = (self.experiment.to_table(), Experiment::default().to_table());
+        let rows: Vec<Vec<String>> = SETTINGS
+            .iter()
+            .filter_map(|setting| {
+                let value = lookup(&own, setting.key)?;
+                let text = escape(&value.to_string());
+                let changed = lookup(&default, setting.key) != Some(value);
+                let text = if changed { format!("<b>{text}</b>") } else { text };
+                Some(vec![format!("<code>{}</code>", setting.key), text, escape(setting.help)])
+            })
+            .collect();
+        let table = html::table(&["setting", "value", "meaning"], &rows).replacen("<table", "<table class=\"text\"", 1);
+        let mut body = html::details("All settings", &table);
+        if let Some(commit) = self.summary.and_then(|summary| summary.commit.as_ref()) {
+            let _ = writeln!(body, "<p class=\"soft\">Trained by onward at commit {}.</p>", escape(commit));
+        }
+        html::section("Settings", "Those in bold are not at their default. The same as a file: experiment.toml.", &body)
+    }
+}
+
+/// At most `most` of them, evenly spread, the first and the last among them.
+pub fn thinned<T>(all: &[T], most: usize) -> Vec<&T> {
+    match all.len() {
+        n if n <= most => all.iter().collect(),
+        n => (0..most).map(|i| &all[i * (n - 1) / (most - 1)]).collect(),
+    }
+}
