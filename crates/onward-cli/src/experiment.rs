@@ -82,6 +82,10 @@ embedded![
     "supervised-fast",
     "supervised-jitter",
     "supervised-jitter-small",
+    "unsupervised",
+    "unsupervised-small",
+    "unsupervised-local",
+    "unsupervised-local-small",
 ];
 
 impl Experiment {

@@ -82,11 +82,15 @@ pub const SETTINGS: &[Setting] = &[
         Word(&["f32", "bf16", "reference"]),
         "Arithmetic: single precision; products of bf16 numbers (faster where the processor has them); or plain loops in double precision (slow, for checking).",
     ),
-    setting("network.layers", Layers, "The hidden layers from the bottom, each a number of units: [1000, 1000, 1000]."),
+    setting(
+        "network.layers",
+        Layers,
+        "The hidden layers from the bottom. A number is a fully connected layer of so many units; { kind = \"local\", channels = 128, field = 10, stride = 6, pad = 0 } has receptive fields, each with weights of its own; kind \"conv\" shares them.",
+    ),
     setting(
         "network.label",
-        Word(&["replace", "prepend"]),
-        "Where the label goes in: in place of the first inputs, or in front of them all.",
+        Word(&["replace", "prepend", "none"]),
+        "Where the label goes in: in place of the first inputs, in front of them all, or nowhere (learning without labels; the softmax head alone is told).",
     ),
     setting("network.label_strength", Number(0.01, 100.0), "What a label's input is set to."),
     setting(
@@ -134,9 +138,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer.initial", Number(0.0, 100.0), "What the mean activities start from."),
     setting(
         "negatives.kind",
-        Word(&["hard", "uniform"]),
-        "Wrong labels: as often as the softmax head believes in them, or all equally often.",
+        Word(&["hard", "uniform", "hybrid", "shuffled"]),
+        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, or one with its parts in another order.",
     ),
+    setting(
+        "negatives.blurs",
+        Whole(0, 1_000),
+        "How often the random mask of a hybrid is blurred: the more, the larger its blots.",
+    ),
+    setting("negatives.tiles", Whole(1, 1_000), "How many parts a shuffled image has along each side."),
     setting(
         "augment.shift",
         Whole(0, 1000),
@@ -193,6 +203,20 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
+/// The kinds of layers that are written as tables, with their settings; those with a default may be left out.
+const LAYERS: &[(&str, &[LayerKey])] =
+    &[("dense", &[("units", Whole(1, 65_536), false)]), ("local", FIELDS), ("conv", FIELDS)];
+
+/// A layer's setting: its name, what it may be, and whether it may be left out.
+type LayerKey = (&'static str, Kind, bool);
+
+const FIELDS: &[LayerKey] = &[
+    ("channels", Whole(1, 65_536), false),
+    ("field", Whole(1, 1_024), false),
+    ("stride", Whole(1, 1_024), true),
+    ("pad", Whole(0, 1_023), true),
+];
+
 const NORMALIZATIONS: Kind = Word(&["rms", "length", "layer", "none"]);
 
 impl Kind {
@@ -206,7 +230,7 @@ impl Kind {
             Flag => "true or false".into(),
             Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Text => "text in quotes".into(),
-            Layers => "a list of widths, such as [1000, 1000, 1000]".into(),
+            Layers => "a list of widths, such as [1000, 1000, 1000], or of tables with a kind".into(),
         }
     }
 
@@ -228,7 +252,8 @@ impl Kind {
             },
             Text => value.is_str(),
             Layers => value.as_array().is_some_and(|layers| {
-                !layers.is_empty() && layers.iter().all(|l| l.as_integer().is_some_and(|n| (1..=65_536).contains(&n)))
+                let is_layer = |l: &Value| l.is_table() || l.as_integer().is_some_and(|n| (1..=65_536).contains(&n));
+                !layers.is_empty() && layers.iter().all(is_layer)
             }),
         };
         if fits { Ok(()) } else { Err(None) }
@@ -308,7 +333,44 @@ fn check(key: &str, value: &Value, place: &str) -> Result<(), Usage> {
     setting.kind.check(value).map_err(|near| {
         let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
         Usage(format!("{place}: `{key}` is {value}, expected {}{hint}", setting.kind.expected()))
-    })
+    })?;
+    match (&setting.kind, value) {
+        (Layers, Value::Array(layers)) => {
+            layers.iter().enumerate().try_for_each(|(l, layer)| check_layer(&format!("{key}[{l}]"), layer, place))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A layer that is written as a table: its kind, and the settings of that kind.
+fn check_layer(key: &str, layer: &Value, place: &str) -> Result<(), Usage> {
+    let Some(table) = layer.as_table() else { return Ok(()) };
+    let kinds = LAYERS.iter().map(|(kind, _)| *kind);
+    let hint = |near: Option<&str>| near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+    let found = table.get("kind").and_then(Value::as_str).unwrap_or("no kind");
+    let Some((_, settings)) = LAYERS.iter().find(|(kind, _)| *kind == found) else {
+        let all = kinds.clone().collect::<Vec<_>>().join(", ");
+        return Err(Usage(format!(
+            "{place}: `{key}.kind` is {found}, expected one of {all}{}",
+            hint(nearest(found, kinds))
+        )));
+    };
+    let names = || settings.iter().map(|(name, ..)| *name);
+    if let Some(unknown) = table.keys().find(|name| *name != "kind" && !names().any(|known| known == *name)) {
+        let hint = hint(nearest(unknown, names()));
+        return Err(Usage(format!("{place}: a {found} layer has no setting `{unknown}` ({key}){hint}")));
+    }
+    for (name, kind, optional) in *settings {
+        match table.get(*name) {
+            Some(value) if kind.check(value).is_ok() => (),
+            None if *optional => (),
+            value => {
+                let value = value.map_or("missing".into(), Value::to_string);
+                return Err(Usage(format!("{place}: `{key}.{name}` is {value}, expected {}", kind.expected())));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The word that `found` is most likely a misspelling of.
@@ -412,7 +474,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_line_the_key_and_the_nearest() {
-        let refused = |text| parse_file(text, "my.toml").unwrap_err().0;
+        let refused = |text: &str| parse_file(text, "my.toml").unwrap_err().0;
         assert_eq!(
             refused("[training]\nepochs = 3\nbach = 10\n"),
             "my.toml:3: there is no setting `training.bach`; did you mean `training.batch`?"
@@ -420,13 +482,25 @@ mod tests {
         assert_eq!(refused("epochs = 3"), "my.toml:1: there is no setting `epochs`; did you mean `training.epochs`?");
         assert_eq!(
             refused("\n[negatives]\nkind = \"hart\""),
-            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\"; did you mean \"hard\"?"
+            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\" or \"hybrid\" or \"shuffled\"; did you mean \"hard\"?"
         );
         assert_eq!(
             refused("[training]\nbatch = 0"),
             "my.toml:2: `training.batch` is 0, expected a whole number, 1 to 65536"
         );
         assert!(refused("[network]\nlayers = [10, \"x\"]").contains("expected a list of widths"));
+        let layer = |text: &str| refused(&format!("[network]\nlayers = [{{ {text} }}]"));
+        assert_eq!(
+            layer("kind = \"locl\""),
+            "my.toml:2: `network.layers[0].kind` is locl, expected one of dense, local, conv; did you mean \"local\"?"
+        );
+        assert!(
+            layer("kind = \"conv\", feild = 3")
+                .contains("no setting `feild` (network.layers[0]); did you mean \"field\"?")
+        );
+        assert!(layer("kind = \"conv\", channels = 3").contains("`network.layers[0].field` is missing"));
+        assert!(layer("kind = \"dense\", units = 0").contains("expected a whole number, 1 to 65536"));
+        assert!(layer("units = 5").contains("no kind"));
         assert!(refused("training = 5").contains("there is no setting `training`"));
         assert!(refused("[training\nbatch = 1").starts_with("my.toml:1: not valid TOML"));
         assert!(refused("\"a.b\" = 1").contains("`a.b`"));

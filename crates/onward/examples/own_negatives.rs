@@ -4,7 +4,7 @@
 
 mod data;
 
-use onward::batch::Batch;
+use onward::negatives::{Negative, Positive};
 use onward::random::Random;
 use onward::{Event, Flow, Negatives, Readout, Recipe, Trainer};
 use rand::RngExt;
@@ -14,14 +14,14 @@ use rand::RngExt;
 struct Neighbours;
 
 impl Negatives for Neighbours {
-    fn draw(&mut self, positive: &Batch, classes: usize, _: Option<&[f32]>, random: &mut Random) -> Vec<u32> {
-        let last = classes as u32 - 1;
+    fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
+        let last = positive.classes as u32 - 1;
         let neighbour = |label: u32| match label {
             0 => 1,
             label if label == last || random.random() => label - 1,
             label => label + 1,
         };
-        positive.labels.iter().copied().map(neighbour).collect()
+        Negative::labels(positive.batch.labels.iter().copied().map(neighbour).collect())
     }
 }
 

@@ -1,17 +1,19 @@
 //! Batches: samples as the first layer reads them, with room for a label.
 
+use crate::Dataset;
 use crate::engine::vectorised;
 use crate::network::Network;
 use crate::pass::{Codes, Inputs};
 use crate::random::Random;
 use crate::settings::{LabelPlace, Normalization};
-use crate::{Dataset, Shape};
 use rand::RngExt;
 
 /// `N` samples, laid out as the first layer's inputs `(N, I)` with zeros where the label goes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     width: usize,
+    /// Where each sample's own values start.
+    first: usize,
     /// `(N, I)`.
     pub values: Vec<f32>,
     /// `Σ x²` of each sample, without label `(N)`.
@@ -31,6 +33,35 @@ impl Batch {
         self.squares.is_empty()
     }
 
+    /// The values `(shape)` of sample `n`, with zeros where a label replaces some of them.
+    pub fn sample(&self, n: usize) -> &[f32] {
+        &self.values[n * self.width + self.first..(n + 1) * self.width]
+    }
+
+    /// Adds samples that are not from the data, without labels: `samples: (n, shape)`.
+    pub(crate) fn extend(&mut self, network: &Network, samples: &[f32]) {
+        let (from, length) = (self.values.len(), self.width - self.first);
+        assert_eq!(samples.len() % length, 0, "samples must have the shape that the network was made for");
+        for sample in samples.chunks_exact(length) {
+            self.values.resize(self.values.len() + self.first, 0.0);
+            let at = self.values.len();
+            self.values.extend_from_slice(sample);
+            self.values[at - self.first..][..network.label_width()].fill(0.0);
+        }
+        self.measure(from / self.width);
+    }
+
+    /// `Σ x²` of the samples from `first` on.
+    fn measure(&mut self, first: usize) {
+        self.squares.resize(self.values.len() / self.width, 0.0);
+        vectorised(|| {
+            let rows = self.values.chunks_exact(self.width).skip(first);
+            for (squares, row) in self.squares[first..].iter_mut().zip(rows) {
+                *squares = row.iter().map(|x| x * x).sum();
+            }
+        });
+    }
+
     /// Reads the samples `which` of `data`, each shifted at random by up to `shift` pixels where a stream is given.
     pub fn load(
         &mut self,
@@ -39,18 +70,16 @@ impl Batch {
         which: impl ExactSizeIterator<Item = usize>,
         shift: Option<(usize, &mut Random)>,
     ) {
-        let (shape, classes, width) = (data.shape(), network.classes(), network.inputs());
+        let (shape, code, width) = (data.shape(), network.label_width(), network.inputs());
         assert_eq!(shape, network.shape(), "the data must have the shape that the network was made for");
         let (n, mut shift) = (which.len(), shift);
         self.width = width;
+        self.first = if network.label_place() == LabelPlace::Prepend { code } else { 0 };
         self.values.resize(n * width, 0.0);
         self.labels.clear();
         let mut scratch = vec![0.0; if shift.is_some() { shape.len() } else { 0 }];
         for (sample, row) in which.zip(self.values.chunks_exact_mut(width)) {
-            let pixels = match network.label_place() {
-                LabelPlace::Replace => &mut *row,
-                LabelPlace::Prepend => &mut row[classes..],
-            };
+            let pixels = &mut row[self.first..];
             match &mut shift {
                 Some((most, random)) => {
                     data.read(sample, &mut scratch);
@@ -60,15 +89,10 @@ impl Batch {
                 }
                 None => data.read(sample, pixels),
             }
-            row[..classes].fill(0.0);
+            row[..code].fill(0.0);
             self.labels.extend(data.labels().get(sample));
         }
-        self.squares.resize(n, 0.0);
-        vectorised(|| {
-            for (squares, row) in self.squares.iter_mut().zip(self.values.chunks_exact(width)) {
-                *squares = row.iter().map(|x| x * x).sum();
-            }
-        });
+        self.measure(0);
     }
 }
 
@@ -92,9 +116,9 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// Row `r` is sample `rows[r].0` of the batch with the label `rows[r].1`.
+    /// Row `r` is sample `rows[r].0` of the batch with the label `rows[r].1`, if labels go in.
     pub fn fill(&mut self, network: &Network, batch: &Batch, rows: impl Iterator<Item = (usize, Label)>) {
-        let (classes, strength) = (network.classes(), network.label_strength());
+        let (classes, strength) = (network.label_width(), network.label_strength());
         self.source.clear();
         self.codes.clear();
         self.scale.clear();
@@ -103,6 +127,7 @@ impl Labelled {
             self.source.push(sample as u32);
             let at = self.codes.len();
             let squares = match label {
+                _ if classes == 0 => 0.0,
                 Label::Class(class) => {
                     self.codes.resize(at + classes, 0.0);
                     self.codes[at + class as usize] = strength;
@@ -148,17 +173,9 @@ impl Labelled {
             values: &batch.values,
             width: batch.width,
             source: Some(&self.source),
-            codes: Some(Codes { values: &self.codes, classes }),
+            codes: (classes > 0).then_some(Codes { values: &self.codes, classes }),
             base,
             scale: &self.scale,
         }
-    }
-}
-
-/// The first layer's inputs for samples of `shape` with `classes` classes.
-pub(crate) fn input_width(shape: Shape, classes: usize, place: LabelPlace) -> usize {
-    match place {
-        LabelPlace::Replace => shape.len(),
-        LabelPlace::Prepend => shape.len() + classes,
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::dataset::Shape;
 use crate::error::{Error, Result};
-use crate::network::Network;
+use crate::network::{Network, plan};
 use crate::settings::Recipe;
 use crate::tensor::{Numbers, Tensor, Tensors};
 use crate::train::{Position, Totals, Trainer};
@@ -168,30 +168,33 @@ impl File {
 
     fn network(&self) -> Result<Network> {
         let [channels, height, width] = self.metadata.shape;
-        // A recipe may ask for any width; the tensors say what is really there, so nothing is allocated on its word alone.
-        let layers = &self.metadata.recipe.network.layers;
-        for (l, layer) in layers.iter().enumerate() {
-            let name = format!("layers.{l}.peer.mean");
-            Tensors(&self.tensors).f32(&name, &[layer.width()])?;
-        }
-        let first = self.tensors.iter().find(|t| t.name == "layers.0.weight").map(|t| &t.shape[..]);
         let values = channels.checked_mul(height).and_then(|n| n.checked_mul(width));
-        if let (Some(&[_, inputs]), Some(values)) = (first, values)
-            && (values > inputs || self.metadata.classes.len() > inputs)
-        {
-            return Err(Error::Data(format!("its first layer has {inputs} inputs, but a sample has {values} values")));
-        } else if values.is_none() {
+        if values.is_none_or(|values| values > u32::MAX as usize) {
             return Err(Error::Data(format!("samples of {channels}×{height}×{width} values are too large")));
         }
         let shape = Shape { channels, height, width };
-        let mut network = Network::new(self.metadata.recipe.clone().into_owned(), shape, &self.metadata.classes)?;
+        let recipe = self.metadata.recipe.clone().into_owned().check()?;
+        // A recipe may ask for anything; the tensors say what is really there, so nothing is allocated on its word alone.
+        for (l, plan) in plan(&recipe, shape, self.metadata.classes.len())?.iter().enumerate() {
+            Tensors(&self.tensors).f32(&format!("layers.{l}.peer.mean"), &[plan.shape.len()])?;
+            let part = format!("layers.{l}.");
+            let of_layer = self.tensors.iter().filter(|t| t.name.starts_with(&part));
+            let found = of_layer.map(|t| t.shape.iter().product::<usize>()).sum::<usize>();
+            let expected = plan.parameters();
+            if found < expected {
+                return Err(Error::Data(format!(
+                    "layer {l} has {expected} parameters with samples of {shape}, but the file holds {found} numbers for it"
+                )));
+            }
+        }
+        let mut network = Network::new(recipe, shape, &self.metadata.classes)?;
         self.fill(&mut network)?;
         Ok(network)
     }
 
     fn fill(&self, network: &mut Network) -> Result<()> {
         for (l, stage) in network.stages.iter_mut().enumerate() {
-            let of_layer = self.below(&format!("layers.{l}."));
+            let of_layer = Tensor::of(&self.tensors, &format!("layers.{l}"));
             stage.layer.restore(&of_layer).map_err(|error| in_part(&format!("layers.{l}"), error))?;
             let mean = Tensors(&of_layer).f32("peer.mean", &[stage.peer.means.len()]);
             stage.peer.means = mean.map_err(|error| in_part(&format!("layers.{l}"), error))?.to_vec();
@@ -199,15 +202,9 @@ impl File {
         let first = network.first_read();
         for (i, layer) in network.head.iter_mut().flat_map(|head| head.layers.iter_mut()).enumerate() {
             let part = format!("head.{}", first + i);
-            layer.restore(&self.below(&format!("{part}."))).map_err(|error| in_part(&part, error))?;
+            layer.restore(&Tensor::of(&self.tensors, &part)).map_err(|error| in_part(&part, error))?;
         }
         Ok(())
-    }
-
-    /// The tensors whose names start with `prefix`, without it.
-    fn below(&self, prefix: &str) -> Vec<Tensor> {
-        let named = self.tensors.iter().filter_map(|t| t.name.strip_prefix(prefix).map(|name| (name, t)));
-        named.map(|(name, t)| Tensor { name: name.to_owned(), ..t.clone() }).collect()
     }
 }
 
@@ -219,7 +216,7 @@ fn write(
     path: &Path,
 ) -> Result<()> {
     let mut add = |part: String, all: Vec<Tensor>| {
-        tensors.extend(all.into_iter().map(|t| Tensor { name: format!("{part}.{}", t.name), ..t }));
+        tensors.extend(all.into_iter().map(|t| t.within(&part)));
     };
     for (l, stage) in network.stages().iter().enumerate() {
         add(format!("layers.{l}"), stage.layer.tensors());

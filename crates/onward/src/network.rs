@@ -1,17 +1,16 @@
 //! A network: a stack of layers, each with its own measure of goodness, and a softmax head beside them.
 
-use crate::batch::{Batch, input_width};
+use crate::batch::Batch;
 use crate::dataset::Shape;
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::goodness::{Goodness, Measure};
-use crate::layer::{Activation, Dense, Layer};
+use crate::layer::fields::Source;
+use crate::layer::{Layer, Plan};
 use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, LayerSettings, Normalization, Recipe};
-use rand_distr::{Distribution, StandardNormal};
+use crate::settings::{LabelPlace, Normalization, Recipe};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -45,9 +44,13 @@ impl Network {
     pub fn new(recipe: Recipe, shape: Shape, classes: &[String]) -> Result<Self> {
         let recipe = recipe.check()?;
         let settings = &recipe.network;
-        if classes.len() < 2 {
+        let needs_classes = settings.label != LabelPlace::None || recipe.head.enabled;
+        if needs_classes && classes.len() < 2 {
             let found = classes.len();
-            return Err(Error::Data(format!("found {found} classes; telling apart needs at least 2, with labels")));
+            return Err(Error::Data(format!(
+                "found {found} classes; telling apart needs at least 2, with labels \
+                 (learning without labels: `network.label = \"none\"`, `head.enabled = false`)"
+            )));
         }
         if settings.label == LabelPlace::Replace && classes.len() >= shape.len() {
             return Err(Error::setting(
@@ -66,22 +69,14 @@ impl Network {
             ));
         }
         let mut stages = Vec::new();
-        let mut inputs = input_width(shape, classes.len(), settings.label);
-        for (l, layer) in settings.layers.iter().enumerate() {
-            let LayerSettings::Dense(outputs) = *layer;
-            let mut random = stream(recipe.seed.0, "weights", l as u64);
-            let gain = 1.0 / (inputs as f64).sqrt();
-            let weights = (0..inputs * outputs)
-                .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32)
-                .collect();
-            let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
+        for (l, plan) in plan(&recipe, shape, classes.len())?.iter().enumerate() {
+            let outputs = plan.shape.len();
             stages.push(Stage {
-                layer: engine::dense(recipe.engine.precision, dense),
+                layer: plan.build(recipe.engine.precision, &mut stream(recipe.seed.0, "weights", l as u64))?,
                 measure: Measure::new(&recipe.goodness, outputs),
                 peer: Peer::new(recipe.peer, outputs),
                 normalization: settings.normalization,
             });
-            inputs = outputs;
         }
         let mut network = Network { shape, classes: classes.to_vec(), stages, head: None, recipe };
         network.head = network.recipe.head.enabled.then(|| Head::new(&network));
@@ -167,7 +162,9 @@ impl Network {
 
     /// The readouts that this network offers.
     pub fn readouts(&self) -> Vec<Readout> {
-        if self.head.is_some() { vec![Readout::EveryLabel, Readout::OnePass] } else { vec![Readout::EveryLabel] }
+        let labels = (self.label_width() > 0).then_some(Readout::EveryLabel);
+        let head = self.head.is_some().then_some(Readout::OnePass);
+        labels.into_iter().chain(head).collect()
     }
 
     pub(crate) fn label_place(&self) -> LabelPlace {
@@ -182,10 +179,24 @@ impl Network {
         self.recipe.network.input_normalization
     }
 
+    /// How many inputs the label takes: `K`, or 0 where it does not go in.
+    pub(crate) fn label_width(&self) -> usize {
+        if self.label_place() == LabelPlace::None { 0 } else { self.classes() }
+    }
+
     /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
+    /// `base` may hold that of the batch's first samples already.
     pub(crate) fn project<'a>(&self, batch: &Batch, base: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+        let layer = &self.stages[0].layer;
+        let done = base.len();
         let projectable = self.input_normalization() != Normalization::Layer;
-        (projectable && self.stages[0].layer.project(&batch.values, base)).then_some(base)
+        base.resize(batch.len() * layer.outputs(), 0.0);
+        let values = &batch.values[done / layer.outputs() * layer.inputs()..];
+        if !projectable || !layer.project(values, &mut base[done..]) {
+            base.clear();
+            return None;
+        }
+        Some(base)
     }
 
     /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then
@@ -208,6 +219,22 @@ impl Network {
             read(l, y);
         }
     }
+}
+
+/// The hidden layers of a recipe for samples of `shape` with `classes` classes, before they are built.
+///
+/// # Errors
+/// [`Error::Setting`] where a layer does not fit what is below it.
+pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> {
+    let label = if recipe.network.label == LabelPlace::Prepend { vec![Source::Whole(classes)] } else { Vec::new() };
+    let mut sources = [label, vec![Source::Planes(shape)]].concat();
+    let mut plans = Vec::new();
+    for (l, settings) in recipe.network.layers.iter().enumerate() {
+        let plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
+        sources = vec![plan.from_above()];
+        plans.push(plan);
+    }
+    Ok(plans)
 }
 
 /// The activity below layer `l` as its input, and the place for its own.

@@ -96,7 +96,7 @@ pub enum Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
-    /// The hidden layers, from the bottom: each a width. At least one, each 1 to 65,536.
+    /// The hidden layers, from the bottom. At least one.
     pub layers: Vec<LayerSettings>,
     /// Where the label goes in.
     pub label: LabelPlace,
@@ -123,19 +123,87 @@ impl Default for NetworkSettings {
     }
 }
 
-/// One hidden layer.
+/// One hidden layer. In a file a number is a fully connected layer; other kinds are tables with a `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "LayerText", into = "LayerText")]
 pub enum LayerSettings {
-    /// A fully connected layer of this many ReLU units.
+    /// A fully connected layer of this many ReLU units, 1 to 65,536.
     Dense(usize),
+    /// Receptive fields without weight sharing (paper, sections 3.2 and 4).
+    Local(Fields),
+    /// Receptive fields that share their weights.
+    Conv(Fields),
 }
 
 impl LayerSettings {
-    /// `O`: how many units the layer has.
-    pub fn width(&self) -> usize {
-        match self {
-            LayerSettings::Dense(width) => *width,
+    /// Layers in a few characters: `1000-1000`, `local 128-220`.
+    pub fn brief(layers: &[LayerSettings]) -> String {
+        let mut last = "";
+        let parts = layers.iter().map(|layer| {
+            let (kind, size) = match layer {
+                LayerSettings::Dense(units) => ("", *units),
+                LayerSettings::Local(fields) => ("local ", fields.channels),
+                LayerSettings::Conv(fields) => ("conv ", fields.channels),
+            };
+            let kind = if kind == std::mem::replace(&mut last, kind) { "" } else { kind };
+            format!("{kind}{size}")
+        });
+        parts.collect::<Vec<_>>().join("-")
+    }
+}
+
+/// Receptive fields over a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    /// Units at each location, 1 to 65,536.
+    pub channels: usize,
+    /// Each unit sees a square of `field × field` locations below, 1 to 1,024.
+    pub field: usize,
+    /// How far apart the fields are, 1 to 1,024.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// How far fields reach beyond the edge of the map, 0 to below `field`.
+    #[serde(default)]
+    pub pad: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum LayerText {
+    Width(usize),
+    Kind(LayerKind),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum LayerKind {
+    Dense { units: usize },
+    Local(Fields),
+    Conv(Fields),
+}
+
+impl TryFrom<LayerText> for LayerSettings {
+    type Error = String;
+    fn try_from(text: LayerText) -> Result<Self, String> {
+        Ok(match text {
+            LayerText::Width(units) | LayerText::Kind(LayerKind::Dense { units }) => LayerSettings::Dense(units),
+            LayerText::Kind(LayerKind::Local(fields)) => LayerSettings::Local(fields),
+            LayerText::Kind(LayerKind::Conv(fields)) => LayerSettings::Conv(fields),
+        })
+    }
+}
+
+impl From<LayerSettings> for LayerText {
+    fn from(layer: LayerSettings) -> Self {
+        match layer {
+            LayerSettings::Dense(units) => LayerText::Width(units),
+            LayerSettings::Local(fields) => LayerText::Kind(LayerKind::Local(fields)),
+            LayerSettings::Conv(fields) => LayerText::Kind(LayerKind::Conv(fields)),
         }
     }
 }
@@ -155,6 +223,8 @@ pub enum LabelPlace {
     Replace,
     /// It goes in front of the inputs, which are all kept.
     Prepend,
+    /// It does not go in: layers learn from the inputs alone, and only a softmax head is told (paper, section 3.2).
+    None,
 }
 
 /// What is passed on of a row of values.
@@ -273,14 +343,43 @@ impl Default for PeerSettings {
 }
 
 /// Where negative data comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NegativesSettings {
+    /// The source.
+    pub kind: NegativesKind,
+    /// How often a hybrid's mask is blurred, 0 to 1,000.
+    pub blurs: u32,
+    /// How many parts a shuffled image has along each side, 1 to 1,000.
+    pub tiles: usize,
+}
+
+impl Default for NegativesSettings {
+    fn default() -> Self {
+        NegativesSettings { kind: NegativesKind::Hard, blurs: 10, tiles: 4 }
+    }
+}
+
+/// The source of negative data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum NegativesSettings {
+#[serde(rename_all = "kebab-case")]
+pub enum NegativesKind {
     /// The same input with a wrong label, drawn as often as the softmax head believes in it (released code).
     #[default]
     Hard,
     /// The same input with any wrong label, all equally likely.
     Uniform,
+    /// Two inputs patched together (paper, section 3.2).
+    Hybrid,
+    /// The same input with its parts in another order.
+    Shuffled,
+}
+
+impl NegativesKind {
+    /// Whether negative samples differ in their label.
+    pub fn changes_labels(self) -> bool {
+        matches!(self, NegativesKind::Hard | NegativesKind::Uniform)
+    }
 }
 
 /// Random changes to the training inputs, drawn anew at each visit.
@@ -468,7 +567,16 @@ impl Recipe {
             return Err(Error::setting("network.layers", "found no layers, expected at least one"));
         }
         for (l, layer) in self.network.layers.iter().enumerate() {
-            range(&format!("network.layers[{l}]"), layer.width(), 1, 65_536)?;
+            let key = format!("network.layers[{l}]");
+            match layer {
+                LayerSettings::Dense(width) => range(&key, *width, 1, 65_536)?,
+                LayerSettings::Local(fields) | LayerSettings::Conv(fields) => {
+                    range(&format!("{key}.channels"), fields.channels, 1, 65_536)?;
+                    range(&format!("{key}.field"), fields.field, 1, 1_024)?;
+                    range(&format!("{key}.stride"), fields.stride, 1, 1_024)?;
+                    range(&format!("{key}.pad"), fields.pad, 0, fields.field - 1)?;
+                }
+            }
         }
         range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
         range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
@@ -496,11 +604,26 @@ impl Recipe {
             ));
         }
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
-        if self.negatives == NegativesSettings::Hard && !self.head.enabled {
+        range("negatives.blurs", self.negatives.blurs, 0, 1_000)?;
+        range("negatives.tiles", self.negatives.tiles, 1, 1_000)?;
+        if self.negatives.kind == NegativesKind::Hard && !self.head.enabled {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" draws wrong labels from the softmax head, but `head.enabled` is false: \
                  enable the head, or use \"uniform\"",
+            ));
+        }
+        if self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
+            return Err(Error::setting(
+                "negatives.kind",
+                "\"hard\" and \"uniform\" are wrong labels, but with `network.label` \"none\" no label goes in: \
+                 use \"hybrid\" or \"shuffled\"",
+            ));
+        }
+        if self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
+            return Err(Error::setting(
+                "negatives.kind",
+                "\"hybrid\" patches samples of a batch together, but `training.batch` is 1: raise it",
             ));
         }
         Ok(self)

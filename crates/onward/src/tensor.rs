@@ -42,6 +42,17 @@ impl Tensor {
         debug_assert_eq!(shape.iter().product::<usize>(), numbers.len());
         Tensor { name: name.into(), shape: shape.to_vec(), numbers: Numbers::U8(numbers) }
     }
+
+    /// The same tensor as a part of something larger: `part.name`.
+    pub fn within(self, part: &str) -> Self {
+        Tensor { name: format!("{part}.{}", self.name), ..self }
+    }
+
+    /// The tensors that are within `part`, by their own names.
+    pub fn of(tensors: &[Tensor], part: &str) -> Vec<Tensor> {
+        let name = |t: &Tensor| Some(t.name.strip_prefix(part)?.strip_prefix('.')?.to_owned());
+        tensors.iter().filter_map(|t| Some(Tensor { name: name(t)?, ..t.clone() })).collect()
+    }
 }
 
 /// Finds tensors by name, and refuses what does not fit.

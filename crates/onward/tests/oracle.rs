@@ -4,7 +4,7 @@
 
 mod common;
 
-use onward::batch::Batch;
+use onward::negatives::{Negative, Positive};
 use onward::random::Random;
 use onward::settings::Precision;
 use onward::tensor::{Numbers, Tensor};
@@ -20,13 +20,9 @@ type Matrix = Vec<Vec<f64>>;
 struct Likeliest;
 
 impl Negatives for Likeliest {
-    fn needs_prediction(&self) -> bool {
-        true
-    }
-
-    fn draw(&mut self, positive: &Batch, classes: usize, prediction: Option<&[f32]>, _: &mut Random) -> Vec<u32> {
-        let rows = prediction.expect("there is a head").chunks_exact(classes);
-        rows.zip(&positive.labels).map(|(p, &label)| likeliest(p, label)).collect()
+    fn draw(&mut self, positive: &Positive<'_>, _: &mut Random) -> Negative {
+        let rows = positive.prediction.expect("there is a head").chunks_exact(positive.classes);
+        Negative::labels(rows.zip(&positive.batch.labels).map(|(p, &label)| likeliest(p, label)).collect())
     }
 }
 

@@ -4,8 +4,8 @@ mod common;
 
 use common::{patterns, recipe};
 use onward::checkpoint::Info;
-use onward::settings::{HeadMemory, NegativesSettings, Normalization, OptimizerKind, Order, Precision};
-use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer};
+use onward::settings::{HeadMemory, LabelPlace, NegativesKind, Normalization, OptimizerKind, Order, Precision};
+use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer, Values};
 use std::collections::BTreeMap;
 
 fn trained(recipe: Recipe, data: &Dataset) -> Trainer {
@@ -32,7 +32,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
     add("bf16", |r| r.engine.precision = Precision::Bf16);
     add("reference", |r| r.engine.precision = Precision::Reference);
     add("greedy", |r| r.training.order = Order::Greedy);
-    add("uniform, no head", |r| (r.negatives, r.head.enabled) = (NegativesSettings::Uniform, false));
+    add("uniform, no head", |r| (r.negatives.kind, r.head.enabled) = (NegativesKind::Uniform, false));
     add("adam", |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
     add("dropout", |r| r.network.dropout = 0.1);
     add("lower", |r| (r.goodness.raise, r.optimizer.rate) = (false, 0.003));
@@ -42,6 +42,15 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
     });
     add("rest", |r| r.training.rest = 4);
     add("recompute", |r| r.head.memory = HeadMemory::Recompute);
+    add("hybrids, no labels", |r| {
+        (r.network.label, r.negatives.kind) = (LabelPlace::None, NegativesKind::Hybrid);
+        r.negatives.blurs = 1;
+    });
+    add("shuffled, recompute", |r| {
+        (r.network.label, r.negatives.kind) = (LabelPlace::None, NegativesKind::Shuffled);
+        r.head.memory = HeadMemory::Recompute;
+    });
+    add("hybrids with labels", |r| r.negatives.kind = NegativesKind::Hybrid);
     all
 }
 
@@ -56,6 +65,38 @@ fn every_recipe_learns() {
             assert!(error < 15.0, "{name}: {error} % of 3 classes wrong by {readout}");
         }
     }
+}
+
+#[test]
+fn a_head_that_watches_learns_as_one_with_a_pass_of_its_own() {
+    let data = patterns(300);
+    let head = |memory| {
+        let mut recipe = recipe(Precision::F32, &[40, 40, 40]);
+        (recipe.network.label, recipe.negatives.kind) = (LabelPlace::None, NegativesKind::Hybrid);
+        recipe.head.memory = memory;
+        trained(recipe, &data).network().predict(&data, Readout::OnePass).unwrap().probabilities
+    };
+    let (keep, recompute) = (head(HeadMemory::Keep), head(HeadMemory::Recompute));
+    let furthest = keep.iter().zip(&recompute).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(furthest < 1e-5, "probabilities differ by {furthest}");
+    assert!(keep.iter().any(|p| *p > 0.9), "it learned something");
+}
+
+#[test]
+fn data_without_labels_can_be_learned_from() {
+    let labelled = patterns(300);
+    let mut values = vec![0.0; 24 * 300];
+    values.chunks_exact_mut(24).enumerate().for_each(|(n, to)| labelled.read(n, to));
+    let data = Dataset::new(labelled.shape(), Values::Floats(values), Vec::new(), Vec::new()).unwrap();
+    let mut recipe = recipe(Precision::F32, &[40, 40]);
+    let refused = Trainer::new(recipe.clone(), &data).unwrap_err().to_string();
+    assert!(refused.contains("found 0 classes"), "{refused}");
+    (recipe.network.label, recipe.negatives.kind) = (LabelPlace::None, NegativesKind::Shuffled);
+    recipe.head.enabled = false;
+    let trainer = trained(recipe, &data);
+    assert!(trainer.is_done() && trainer.network().readouts().is_empty());
+    let refused = trainer.network().predict(&data, Readout::EveryLabel).unwrap_err().to_string();
+    assert!(refused.contains("no label goes in"), "{refused}");
 }
 
 #[test]
@@ -153,7 +194,7 @@ fn activity_memory_does_not_grow_with_depth() {
     type Change<'a> = &'a dyn Fn(&mut Recipe);
     let flat: [(&str, Change<'_>); 3] = [
         ("simultaneous, recomputed for the head", &|r| r.head.memory = HeadMemory::Recompute),
-        ("simultaneous, no head", &|r| (r.negatives, r.head.enabled) = (NegativesSettings::Uniform, false)),
+        ("simultaneous, no head", &|r| (r.negatives.kind, r.head.enabled) = (NegativesKind::Uniform, false)),
         ("greedy, recomputed for the head", &|r| {
             r.training.order = Order::Greedy;
             r.head.memory = HeadMemory::Recompute;

@@ -2,6 +2,7 @@
 
 use crate::experiment::{EMBEDDED, Experiment};
 use anyhow::Result;
+use onward::settings::LayerSettings;
 use std::io::Write;
 
 /// Flags of `onward experiments`.
@@ -23,17 +24,17 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(name) = &args.name {
         return Ok(write!(out, "{}", Experiment::open(name)?.document())?);
     }
-    writeln!(out, "{:24} {:>13}  {:>7}  {:>6}  {:16}", "EXPERIMENT", "PAPER", "ERROR", "EPOCHS", "LAYERS")?;
+    writeln!(out, "{:24} {:>13}  {:>7}  {:>6}  LAYERS", "EXPERIMENT", "PAPER", "ERROR", "EPOCHS")?;
     for (name, _) in EMBEDDED {
         let experiment = Experiment::open(name)?;
-        let layers: Vec<_> = experiment.recipe.network.layers.iter().map(|l| l.width().to_string()).collect();
+        let layers = LayerSettings::brief(&experiment.recipe.network.layers);
         let error = match experiment.paper.error {
             0.0 => "-".into(),
             error => format!("{error} %"),
         };
         let section = if experiment.paper.section.is_empty() { "-" } else { &experiment.paper.section };
         let epochs = experiment.recipe.training.epochs;
-        writeln!(out, "{name:24} {section:>13}  {error:>7}  {epochs:>6}  {:16}", layers.join("-"))?;
+        writeln!(out, "{name:24} {section:>13}  {error:>7}  {epochs:>6}  {layers}")?;
         writeln!(out, "    {}", experiment.about)?;
     }
     writeln!(out, "\nPAPER and ERROR: where the paper reports it, and its test error.")?;

@@ -8,6 +8,8 @@ use crate::run_dir::Summary;
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::Readout;
+use onward::settings::LayerSettings;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::Value;
@@ -111,10 +113,10 @@ fn lines(summaries: &[Summary]) -> Vec<Line> {
         };
         let at = lines.iter().position(|line| line.experiment == experiment).unwrap_or_else(|| {
             let layers = summary.settings.get("network").and_then(|network| network.get("layers"));
-            let widths = layers.and_then(Value::as_array).into_iter().flatten().map(ToString::to_string);
+            let layers = layers.cloned().and_then(|layers| Vec::<LayerSettings>::deserialize(layers).ok());
             lines.push(Line {
                 experiment,
-                layers: widths.collect::<Vec<_>>().join("-"),
+                layers: LayerSettings::brief(&layers.unwrap_or_default()),
                 epochs: summary.epochs,
                 paper: summary.paper.error,
                 errors: BTreeMap::new(),

@@ -16,6 +16,19 @@ pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
     }
 }
 
+/// `Σ y²`, in lanes that vectors can hold.
+#[inline(always)]
+pub(crate) fn sum_of_squares(y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 32];
+    let (chunks, rest) = y.as_chunks::<32>();
+    for chunk in chunks {
+        for (lane, y) in lanes.iter_mut().zip(chunk) {
+            *lane += y * y;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().map(|y| y * y).sum::<f32>()
+}
+
 /// Runs a loop compiled for the widest vectors that this processor has. What it calls must be inlined into it.
 #[inline(always)]
 pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {

@@ -13,6 +13,8 @@ pub struct ReferenceDense {
     outputs: usize,
     activation: Activation,
     has_bias: bool,
+    /// Which weights learn `(I, O)`; `None`: all.
+    mask: Option<Vec<bool>>,
     /// `W: (I, O)` with its optimiser's state.
     weight: Learned,
     /// `b: (O)`.
@@ -62,9 +64,18 @@ impl ReferenceDense {
             outputs: dense.outputs,
             activation: dense.activation,
             has_bias: dense.bias,
+            mask: dense.mask,
             weight: Learned::new(dense.weights.iter().map(|&w| f64::from(w)).collect()),
             bias: Learned::new(vec![0.0; dense.outputs]),
         }
+    }
+}
+
+impl ReferenceDense {
+    /// How many weights learn.
+    fn weights(&self) -> usize {
+        let learn = |mask: &Vec<bool>| mask.iter().filter(|learns| **learns).count();
+        self.mask.as_ref().map_or(self.weight.value.len(), learn)
     }
 }
 
@@ -109,6 +120,9 @@ impl Layer for ReferenceDense {
                 *gradient += f64::from(*d);
             }
         }
+        if let Some(mask) = &self.mask {
+            weight.iter_mut().zip(mask).filter(|(_, learns)| !**learns).for_each(|(g, _)| *g = 0.0);
+        }
         self.weight.step(&weight, step);
         if self.has_bias {
             self.bias.step(&bias, &step.without_cost());
@@ -151,10 +165,10 @@ impl Layer for ReferenceDense {
     }
 
     fn parameters(&self) -> usize {
-        self.weight.value.len() + if self.has_bias { self.outputs } else { 0 }
+        self.weights() + if self.has_bias { self.outputs } else { 0 }
     }
 
     fn weight_rms(&self) -> f32 {
-        (self.weight.value.iter().map(|w| w * w).sum::<f64>() / self.weight.value.len() as f64).sqrt() as f32
+        (self.weight.value.iter().map(|w| w * w).sum::<f64>() / self.weights() as f64).sqrt() as f32
     }
 }

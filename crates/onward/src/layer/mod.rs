@@ -1,9 +1,22 @@
 //! Layers: what turns a row of inputs into a row of activities, and learns from a direction for those activities.
 
+mod conv;
+pub mod fields;
+mod local;
+
+pub use conv::Conv;
+pub use local::Local;
+
+use crate::Shape;
+use crate::engine;
 use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
+use crate::random::Random;
+use crate::settings::{LayerSettings, Precision};
 use crate::tensor::Tensor;
+use fields::Source;
+use rand_distr::{Distribution, StandardNormal};
 use std::fmt::Debug;
 
 /// A layer with its parameters and the state of its optimiser.
@@ -24,9 +37,10 @@ pub trait Layer: Debug + Send + Sync {
     /// One optimiser step along `x̂ᵀ d`, the sum over the rows: `x: (R, I)`, `d: (R, O)`.
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step);
 
-    /// `values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values, they are
-    /// projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such part.
-    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+    /// `base = values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values,
+    /// they are projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such
+    /// part.
+    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         let _ = (values, base);
         false
     }
@@ -69,4 +83,82 @@ pub struct Dense {
     pub bias: bool,
     /// Initial weights `W: (I, O)`, row-major.
     pub weights: Vec<f32>,
+    /// Which weights learn `(I, O)`; the others must be 0 and stay so. `None`: all learn.
+    pub mask: Option<Vec<bool>>,
+}
+
+/// A hidden layer before it is built: what it sees, and what its activity looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    settings: LayerSettings,
+    /// Its key, for errors.
+    key: String,
+    /// What its inputs are made of, in order.
+    pub sources: Vec<Source>,
+    /// The map of its activity.
+    pub shape: Shape,
+}
+
+impl Plan {
+    /// The layer of the setting `key`, above these sources.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) where it does not fit what is below it.
+    pub fn new(settings: &LayerSettings, sources: Vec<Source>, key: String) -> Result<Self> {
+        let shape = match settings {
+            LayerSettings::Dense(width) => Shape::features(*width),
+            LayerSettings::Local(fields) | LayerSettings::Conv(fields) => fields::map(fields, &sources, &key)?,
+        };
+        Ok(Plan { settings: settings.clone(), key, sources, shape })
+    }
+
+    /// How the layer above sees it.
+    pub fn from_above(&self) -> Source {
+        match self.settings {
+            LayerSettings::Dense(width) => Source::Whole(width),
+            LayerSettings::Local(_) | LayerSettings::Conv(_) => Source::Locations(self.shape),
+        }
+    }
+
+    /// `I`.
+    pub fn inputs(&self) -> usize {
+        self.sources.iter().map(Source::len).sum()
+    }
+
+    /// How many numbers it will learn.
+    pub fn parameters(&self) -> usize {
+        match &self.settings {
+            LayerSettings::Dense(width) => (self.inputs() + 1) * width,
+            LayerSettings::Conv(fields) => {
+                (fields::padded_field(fields, &self.sources, 0, 0).len + 1) * fields.channels
+            }
+            LayerSettings::Local(fields) => {
+                let places = (0..self.shape.height).flat_map(|y| (0..self.shape.width).map(move |x| (y, x)));
+                let seen = |(y, x)| fields::field(fields, &self.sources, y..y + 1, x..x + 1).len;
+                places.map(|place| (seen(place) + 1) * fields.channels).sum()
+            }
+        }
+    }
+
+    /// The layer with its initial weights: `N(0, 1)/sqrt(what a unit sees)`, biases 0 (released code).
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn build(&self, precision: Precision, random: &mut Random) -> Result<Box<dyn Layer>> {
+        Ok(match &self.settings {
+            LayerSettings::Dense(outputs) => {
+                let (inputs, outputs) = (self.inputs(), *outputs);
+                let gain = 1.0 / (inputs as f64).sqrt();
+                let weights = (0..inputs * outputs)
+                    .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
+                    .collect();
+                let activation = Activation::Relu;
+                engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights, mask: None })
+            }
+            LayerSettings::Local(fields) => {
+                Box::new(Local::new(fields, &self.sources, precision, random, &self.key)?.0)
+            }
+            LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, precision, random, &self.key)?.0),
+        })
+    }
 }

@@ -1,7 +1,6 @@
 //! The same input with a label that is not its own.
 
-use super::Negatives;
-use crate::batch::Batch;
+use super::{Negative, Negatives, Positive};
 use crate::random::Random;
 use rand::RngExt;
 
@@ -10,8 +9,9 @@ use rand::RngExt;
 pub struct Uniform;
 
 impl Negatives for Uniform {
-    fn draw(&mut self, positive: &Batch, classes: usize, _: Option<&[f32]>, random: &mut Random) -> Vec<u32> {
-        positive.labels.iter().map(|&label| uniform(label, classes, random)).collect()
+    fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
+        let labels = positive.batch.labels.iter();
+        Negative::labels(labels.map(|&label| uniform(label, positive.classes, random)).collect())
     }
 }
 
@@ -21,14 +21,10 @@ impl Negatives for Uniform {
 pub struct Hard;
 
 impl Negatives for Hard {
-    fn needs_prediction(&self) -> bool {
-        true
-    }
-
-    fn draw(&mut self, positive: &Batch, classes: usize, prediction: Option<&[f32]>, random: &mut Random) -> Vec<u32> {
-        let Some(prediction) = prediction else { return Uniform.draw(positive, classes, None, random) };
-        let rows = positive.labels.iter().zip(prediction.chunks_exact(classes));
-        rows.map(|(&label, p)| in_proportion(label, p, random)).collect()
+    fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
+        let Some(prediction) = positive.prediction else { return Uniform.draw(positive, random) };
+        let rows = positive.batch.labels.iter().zip(prediction.chunks_exact(positive.classes));
+        Negative::labels(rows.map(|(&label, p)| in_proportion(label, p, random)).collect())
     }
 }
 

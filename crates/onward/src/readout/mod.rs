@@ -94,6 +94,13 @@ impl Network {
             let (found, expected) = (data.shape(), self.shape());
             return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
         }
+        if readout == Readout::EveryLabel && self.label_width() == 0 {
+            return Err(Error::Data(
+                "the every-label readout needs labels among the inputs, but no label goes in \
+                 (`network.label` is \"none\"): use one-pass"
+                    .into(),
+            ));
+        }
         if readout == Readout::OnePass && self.head().is_none() {
             return Err(Error::Data(
                 "the one-pass readout needs a softmax head, which this network was trained without: \

@@ -22,7 +22,7 @@ impl Head {
         let layers = network.stages()[first..].iter().map(|stage| {
             let (inputs, outputs) = (stage.layer.outputs(), network.classes());
             let weights = vec![0.0; inputs * outputs];
-            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
+            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights, mask: None };
             engine::dense(network.recipe().engine.precision, dense)
         });
         Head { first, layers: layers.collect() }

@@ -10,7 +10,7 @@ use crate::batch::{Batch, Label, Labelled};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::events::{EpochReport, Event, Flow, LayerReport, Observer, StepReport};
-use crate::negatives::{self, Negatives};
+use crate::negatives::{self, Negative, Negatives, Positive};
 use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
@@ -262,12 +262,16 @@ impl Trainer {
         self.work.solved.resize(batch, true);
         self.work.batch.load(&self.network, data, which, shift);
 
-        let prediction = self.neutral_sweep();
-        let mut random = stream(seed, "negatives", position.step);
-        let prediction = prediction.then_some(&self.work.logits[..]);
-        let classes = self.network.classes();
-        let wrong = self.negatives.draw(&self.work.batch, classes, prediction, &mut random);
-        let loss = self.learning_sweep(&wrong)?;
+        self.work.base.clear();
+        let prediction = !self.head_watches() && self.neutral_sweep();
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: prediction.then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
+        let loss = self.learning_sweep(&negative)?;
         if recipe.training.rest > 0 {
             let rest = self.rest.get_or_insert_with(|| Rest::new(recipe.training.rest, data.len()));
             let visited = &self.order[at..at + batch];
@@ -301,9 +305,13 @@ impl Trainer {
         if data.shape() != shape {
             return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
         }
-        if data.labels().is_empty() || data.classes().len() != classes {
-            let found = if data.labels().is_empty() { 0 } else { data.classes().len() };
-            return Err(Error::Data(format!("the data has labels of {found} classes, the network expects {classes}")));
+        let needs_labels = self.network.label_width() > 0 || self.network.head().is_some();
+        if needs_labels && data.labels().is_empty() {
+            return Err(Error::Data(format!("the data has no labels, the network expects {classes} classes")));
+        }
+        if needs_labels && data.classes() != self.network.class_names() {
+            let (found, expected) = (data.classes().join(", "), self.network.class_names().join(", "));
+            return Err(Error::Data(format!("the data's classes are {found}, the network expects {expected}")));
         }
         if let Some(rest) = &self.rest
             && rest.len() != data.len()
@@ -323,18 +331,27 @@ impl Trainer {
         }
     }
 
+    /// Whether the head learns from the positive rows as they pass: where no label goes in, they are the neutral ones, and
+    /// no negatives wait for its prediction.
+    fn head_watches(&self) -> bool {
+        let keep = self.network.recipe().head.memory == HeadMemory::Keep;
+        self.network.label_width() == 0 && keep && self.head_learns()
+    }
+
+    /// Whether there is a head, and some layer that it reads has started to learn.
+    fn head_learns(&self) -> bool {
+        self.network.head().is_some() && self.learning().end > self.network.first_read()
+    }
+
     /// Carries the neutral rows up, teaches the head, and leaves its class probabilities `(B, K)` in `work.logits`.
-    /// Returns false where there is no head, or no layer that it reads has started to learn.
+    /// Returns false where the head does not learn.
     fn neutral_sweep(&mut self) -> bool {
-        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        let (layers, learns) = (self.learning().end, self.head_learns());
         let work = &mut self.work;
         work.head_direction.rows.clear();
         work.neutral.fill(&self.network, &work.batch, (0..work.batch.len()).map(|n| (n, Label::Neutral)));
         let base = self.network.project(&work.batch, &mut work.base);
-        let Some(head) = self.network.head() else { return false };
-        if layers <= self.network.first_read() {
-            return false;
-        }
+        let Some(head) = self.network.head().filter(|_| learns) else { return false };
         let keep = self.network.recipe().head.memory == HeadMemory::Keep;
         work.logits.clear();
         work.logits.resize(work.batch.len() * self.network.classes(), 0.0);
@@ -347,10 +364,19 @@ impl Trainer {
             |_, _, _| (),
             |l, y| head.add(l, &y.as_inputs(), answer, logits),
         );
+        self.teach_head();
+        true
+    }
 
+    /// Turns the head's logits into probabilities `(B, K)`, and has it learn from the layers whose activities are kept.
+    fn teach_head(&mut self) {
+        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        let work = &mut self.work;
+        let samples = work.logits.len() / self.network.classes();
         let classes = self.network.classes();
         let d = &mut work.head_direction;
-        d.rows.extend(0..work.batch.len() as u32);
+        d.rows.clear();
+        d.rows.extend(0..samples as u32);
         d.values.resize(work.logits.len(), 0.0);
         let rows = work.logits.chunks_exact_mut(classes).zip(d.values.chunks_exact_mut(classes));
         for ((p, d), &label) in rows.zip(&work.batch.labels) {
@@ -359,27 +385,38 @@ impl Trainer {
             d[label as usize] += 1.0;
             self.totals.head_loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
         }
-        let step = head_step(self.network.recipe(), gain, work.batch.len(), steps);
-        let head = self.network.head.as_mut().expect("looked for above");
+        let step = head_step(self.network.recipe(), gain, samples, steps);
+        let head = self.network.head.as_mut().expect("only a head has logits");
         for (l, y) in work.kept.iter().take(layers).enumerate() {
             head.update(l, &y.as_inputs(), &work.head_direction, &step);
         }
-        true
     }
 
     /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
     /// per sample and learning layer.
-    fn learning_sweep(&mut self, wrong: &[u32]) -> Result<f64> {
-        let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+    fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
+        let (learning, gain, position, watches) = (self.learning(), self.gain(), self.position, self.head_watches());
         let work = &mut self.work;
         let batch = work.batch.len();
         let head_travels =
             self.network.recipe().head.memory == HeadMemory::Recompute && !work.head_direction.rows.is_empty();
-        let positive = work.batch.labels.iter().map(|&label| Label::Class(label)).enumerate();
-        let negative = wrong.iter().map(|&label| Label::Class(label)).enumerate();
+        if let Some(inputs) = &negative.inputs {
+            work.batch.extend(&self.network, inputs);
+        }
+        let first_read = self.network.first_read();
+        let first_negative = if negative.inputs.is_some() { batch } else { 0 };
+        let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
+        let positives = (0..batch).map(|n| (n, label(&work.batch.labels, n)));
+        let negatives = (0..batch).map(|n| (first_negative + n, label(wrong, n)));
         let neutral = (0..if head_travels { batch } else { 0 }).map(|n| (n, Label::Neutral));
-        work.pairs.fill(&self.network, &work.batch, positive.chain(negative).chain(neutral));
-        let base = (!work.base.is_empty()).then_some(&work.base[..]);
+        work.pairs.fill(&self.network, &work.batch, positives.chain(negatives).chain(neutral));
+        let base = self.network.project(&work.batch, &mut work.base);
+        if watches {
+            work.logits.clear();
+            work.logits.resize(batch * self.network.classes(), 0.0);
+            work.kept.resize_with(learning.end, Activity::default);
+        }
 
         let recipe = self.network.recipe().clone();
         let step = Step::new(&recipe.optimizer, gain, batch, position.step);
@@ -409,7 +446,20 @@ impl Trainer {
                 };
                 head.update(l, &x, &work.head_direction, &head_step(&recipe, gain, batch, position.step));
             }
+            if watches
+                && l >= first_read
+                && let Some(head) = &self.network.head
+            {
+                let kept = &mut work.kept[l];
+                kept.resize(batch, y.width());
+                kept.values.copy_from_slice(&y.values[..batch * y.width()]);
+                kept.scale.copy_from_slice(&y.scale[..batch]);
+                head.add(l, &kept.as_inputs(), &mut work.answer, &mut work.logits);
+            }
             drop_out(recipe.network.dropout, 2 * batch, y, &mut dropout);
+        }
+        if watches {
+            self.teach_head();
         }
         Ok(loss / (batch * learning.len()) as f64)
     }

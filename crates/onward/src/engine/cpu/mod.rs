@@ -5,7 +5,7 @@ mod panels;
 mod product;
 mod update;
 
-use crate::engine::vectorised;
+use crate::engine::{sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::Step;
@@ -39,6 +39,10 @@ pub struct CpuDense {
     weight: Learned,
     /// `b: (O)`, as a matrix of one row.
     bias: Learned,
+    /// 1 where a weight learns, 0 where it stays 0; `None`: all learn.
+    mask: Option<Panels>,
+    /// How many weights learn.
+    weights: usize,
     work: Workspace,
     /// Inputs rounded to bf16, while a product is computed.
     rounded: Mutex<Vec<u32>>,
@@ -64,7 +68,14 @@ impl CpuDense {
     pub fn new(dense: Dense, bf16: bool) -> Self {
         let mut weight = Learned::new(Panels::from_rows(&dense.weights, dense.inputs, dense.outputs));
         weight.pairs = bf16.then(|| Pairs::new(&weight.value));
+        let mask = dense.mask.map(|mask| {
+            let ones: Vec<f32> = mask.iter().map(|&learns| f32::from(u8::from(learns))).collect();
+            Panels::from_rows(&ones, dense.inputs, dense.outputs)
+        });
+        let weights = mask.as_ref().map_or(dense.weights.len(), |m| m.values().iter().sum::<f32>() as usize);
         CpuDense {
+            mask,
+            weights,
             activation: dense.activation,
             has_bias: dense.bias,
             weight,
@@ -204,19 +215,6 @@ fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
     });
 }
 
-/// `Σ y²`, in lanes that vectors can hold.
-#[inline(always)]
-fn sum_of_squares(y: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 32];
-    let (chunks, rest) = y.as_chunks::<32>();
-    for chunk in chunks {
-        for (lane, y) in lanes.iter_mut().zip(chunk) {
-            *lane += y * y;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest.iter().map(|y| y * y).sum::<f32>()
-}
-
 impl Layer for CpuDense {
     fn inputs(&self) -> usize {
         self.weight.value.inputs()
@@ -241,9 +239,9 @@ impl Layer for CpuDense {
         }
     }
 
-    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         let rows = values.len() / self.inputs();
-        base.resize(rows * self.outputs(), 0.0);
+        assert_eq!(base.len(), rows * self.outputs());
         let then = Epilogue { scale: None, bias: None, relu: false };
         self.product(values, rows, then, Answers { values: base, squares: None });
         true
@@ -259,7 +257,7 @@ impl Layer for CpuDense {
             bf16::pair_packed(&self.work.x, count, &mut self.work.x_pairs);
         }
         let rows = Rows { x: &self.work.x, x_pairs: &self.work.x_pairs, d: &self.work.d, count };
-        update(&mut self.weight, rows, &self.work.labels, step);
+        update(&mut self.weight, rows, &self.work.labels, self.mask.as_ref(), step);
         if !self.has_bias {
             return;
         }
@@ -316,12 +314,12 @@ impl Layer for CpuDense {
     }
 
     fn parameters(&self) -> usize {
-        self.outputs() * (self.inputs() + usize::from(self.has_bias))
+        self.weights + if self.has_bias { self.outputs() } else { 0 }
     }
 
     fn weight_rms(&self) -> f32 {
         let values = self.weight.value.values();
         let squares = values.iter().map(|w| f64::from(w * w)).sum::<f64>();
-        (squares / (self.inputs() * self.outputs()).max(1) as f64).sqrt() as f32
+        (squares / self.weights.max(1) as f64).sqrt() as f32
     }
 }

@@ -67,8 +67,9 @@ pub fn pack_inputs<'x>(rows: impl ExactSizeIterator<Item = &'x [f32]>, inputs: u
     }
 }
 
-/// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights.
-pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step) {
+/// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights. Weights
+/// whose `mask` is 0 have no gradient.
+pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], mask: Option<&Panels>, step: &Step) {
     let (inputs, outputs) = (learned.value.inputs(), learned.value.outputs());
     assert_eq!(rows.x.len(), inputs.div_ceil(TILE) * rows.count * TILE);
     assert_eq!(rows.d.len(), rows.count * outputs);
@@ -90,8 +91,10 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
             let x = &rows.x[first * rows.count..];
             let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
             let extra = Extra { values: extra, outputs, panel: j, first };
+            let mask = mask.map_or(&[][..], |mask| &mask.panel(j)[first * WIDTH..]);
             let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
-            Arch::new().dispatch(Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step });
+            let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, mask, step };
+            Arch::new().dispatch(piece);
         });
     });
 }
@@ -134,6 +137,8 @@ struct Piece<'a> {
     squared: &'a mut [f32],
     pairs: &'a mut [u32],
     extra: Extra<'a>,
+    /// As long as `value`, or longer; empty: all ones.
+    mask: &'a [f32],
     step: &'a Step,
 }
 
@@ -154,7 +159,7 @@ impl Piece<'_> {
     /// `MR` must divide [`TILE`].
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
-        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step } = self;
+        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, mask, step } = self;
         let mut sums = [[0.0f32; WIDTH]; TILE];
         let mut no_squares = [0.0f32; TILE * WIDTH];
         let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
@@ -174,6 +179,9 @@ impl Piece<'_> {
             }
             let rows = value.len() / WIDTH;
             extra.add(tile * TILE, rows, &mut sums);
+            if let Some(mask) = mask.get(tile * TILE * WIDTH..).filter(|_| !mask.is_empty()) {
+                sums.as_flattened_mut().iter_mut().zip(mask).for_each(|(sum, mask)| *sum *= mask);
+            }
             let squared = match squared.is_empty() {
                 true => &mut no_squares[..value.len()],
                 false => &mut squared[tile * TILE * WIDTH..][..value.len()],
