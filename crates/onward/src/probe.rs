@@ -3,17 +3,16 @@
 use crate::batch::{Batch, Label, Labelled};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::negatives;
+use crate::negatives::{self, Negative, Positive};
 use crate::network::Network;
-use crate::pass::Inputs;
 use crate::random::stream;
 use crate::readout::{ROWS, softmax};
 
 /// What the layers make of `N` samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probe {
-    /// A wrong label for each sample, drawn as training draws them now `(N)`.
-    pub wrong: Vec<u32>,
+    /// A negative sample for each, made as training makes them now.
+    pub negative: Negative,
     /// What each layer makes of them, from the bottom.
     pub layers: Vec<LayerProbe>,
 }
@@ -21,24 +20,25 @@ pub struct Probe {
 /// What one layer makes of `N` samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LayerProbe {
-    /// The goodness of each sample with its true label `(N)`.
+    /// The goodness of each sample, with its true label if labels go in `(N)`.
     pub positive: Vec<f32>,
-    /// The goodness of each sample with its wrong label `(N)`.
+    /// The goodness of its negative sample `(N)`.
     pub negative: Vec<f32>,
-    /// The label that this layer's goodness alone finds, when every label is tried `(N)`.
+    /// The label that this layer's goodness alone finds, when every label is tried `(N)`; empty where no label goes in.
     pub found: Vec<u32>,
-    /// Whether each unit was on for some sample with its true label `(O)`.
+    /// Whether each unit was on for some positive sample `(O)`.
     pub alive: Vec<bool>,
 }
 
 impl Network {
-    /// Shows every layer these samples with every label, as the every-label readout does, and tells what each layer made
-    /// of the true and of a wrong one. The same network and samples give the same probe.
+    /// Shows every layer these samples and negative ones made from them, and every label in turn, as the every-label
+    /// readout does. The same network and samples give the same probe.
     ///
     /// # Errors
     /// [`Error::Data`] where the samples have another shape or other classes than the network's.
     pub fn probe(&self, data: &Dataset) -> Result<Probe> {
-        if data.shape() != self.shape() || data.labels().is_empty() || data.classes().len() != self.classes() {
+        let unlabelled = self.label_width() > 0 && data.labels().is_empty();
+        if data.shape() != self.shape() || data.classes().len() != self.classes() || unlabelled {
             let (shape, classes) = (data.shape(), data.classes().len());
             return Err(Error::Data(format!(
                 "found samples of {shape} in {classes} classes, expected labelled ones of {} in {}",
@@ -46,51 +46,69 @@ impl Network {
                 self.classes()
             )));
         }
-        let classes = self.classes();
-        let mut probe = Probe { wrong: Vec::new(), layers: vec![LayerProbe::default(); self.depth()] };
+        let mut probe = Probe { layers: vec![LayerProbe::default(); self.depth()], ..Default::default() };
         for (layer, stage) in probe.layers.iter_mut().zip(self.stages()) {
             layer.alive = vec![false; stage.layer.outputs()];
         }
         let mut negatives = negatives::from_settings(self.recipe().negatives);
         let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), Default::default());
-        let chunk = (ROWS / classes).max(1);
+        let tried = self.label_width();
+        let chunk = (ROWS / (2 + tried)).max(2);
         for start in (0..data.len()).step_by(chunk) {
             batch.load(self, data, start..data.len().min(start + chunk), None);
-            let prediction = self.head().filter(|_| negatives.needs_prediction()).map(|_| {
+            let n = batch.len();
+            let prediction = self.head().map(|_| {
                 let mut scores = crate::readout::one_pass(self, &batch, &mut buffers);
-                scores.chunks_exact_mut(classes).for_each(softmax);
+                scores.chunks_exact_mut(self.classes()).for_each(softmax);
                 scores
             });
-            let mut random = stream(self.recipe().seed.0, "probe", start as u64);
-            let wrong = negatives.draw(&batch, classes, prediction.as_deref(), &mut random);
+            let (classes, prediction) = (self.classes(), prediction.as_deref());
+            let positive = Positive { batch: &batch, shape: self.shape(), classes, prediction };
+            let negative = negatives.draw(&positive, &mut stream(self.recipe().seed.0, "probe", start as u64));
+            negative.inputs.iter().for_each(|inputs| batch.extend(self, inputs));
 
-            let labels = (0..classes as u32).map(Label::Class);
-            rows.fill(self, &batch, (0..batch.len()).flat_map(|n| labels.clone().map(move |label| (n, label))));
+            // Positive rows, negative rows, then every label for each sample.
+            let label = |labels: &[u32], i: usize| labels.get(i).map_or(Label::Neutral, |&label| Label::Class(label));
+            let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
+            let first_negative = if negative.inputs.is_some() { n } else { 0 };
+            let positives = (0..n).map(|i| (i, label(&batch.labels, i)));
+            let pairs = positives.chain((0..n).map(|i| (first_negative + i, label(wrong, i))));
+            let all = (0..n).flat_map(|i| (0..tried as u32).map(move |label| (i, Label::Class(label))));
+            rows.fill(self, &batch, pairs.chain(all));
             let mut base = Vec::new();
             let base = self.project(&batch, &mut base);
-            let inputs: Inputs<'_> = rows.as_inputs(&batch, base);
             self.sweep(
-                &inputs,
+                &rows.as_inputs(&batch, base),
                 self.depth(),
                 &mut buffers,
                 |l, stage, y| {
                     let layer = &mut probe.layers[l];
-                    for (n, (&label, &wrong)) in batch.labels.iter().zip(&wrong).enumerate() {
-                        let at = |label: u32| n * classes + label as usize;
-                        let goodness = |label| stage.measure.value(y.row(at(label)), y.squares[at(label)]);
-                        let score = |label| stage.measure.logit(goodness(label));
-                        layer.positive.push(goodness(label));
-                        layer.negative.push(goodness(wrong));
-                        let best = |best, label| if score(label) > score(best) { label } else { best };
-                        layer.found.push((1..classes as u32).fold(0, best));
-                        layer.alive.iter_mut().zip(y.row(at(label))).for_each(|(alive, y)| *alive |= *y > 0.0);
+                    let goodness = |row| stage.measure.value(y.row(row), y.squares[row]);
+                    layer.positive.extend((0..n).map(goodness));
+                    layer.negative.extend((n..2 * n).map(goodness));
+                    for row in 0..n {
+                        layer.alive.iter_mut().zip(y.row(row)).for_each(|(alive, y)| *alive |= *y > 0.0);
+                    }
+                    if tried > 0 {
+                        let scores: Vec<f32> =
+                            (2 * n..y.rows()).map(|row| stage.measure.logit(goodness(row))).collect();
+                        let best =
+                            |row: &[f32]| (1..tried).fold(0, |best, k| if row[k] > row[best] { k } else { best });
+                        layer.found.extend(scores.chunks_exact(tried).map(|row| best(row) as u32));
                     }
                 },
                 |_, _| (),
             );
-            probe.wrong.extend(wrong);
+            append(&mut probe.negative.labels, negative.labels);
+            append(&mut probe.negative.inputs, negative.inputs);
         }
         Ok(probe)
+    }
+}
+
+fn append<T>(all: &mut Option<Vec<T>>, more: Option<Vec<T>>) {
+    if let Some(more) = more {
+        all.get_or_insert_default().extend(more);
     }
 }
 
@@ -120,17 +138,19 @@ mod tests {
         let predictions = network.predict(&data, Readout::EveryLabel).unwrap();
         let found: Vec<u32> = (0..data.len()).map(|n| predictions.label(n)).collect();
         assert_eq!(probe.layers[0].found, found);
-        assert!(probe.wrong.iter().zip(data.labels()).all(|(wrong, label)| wrong != label));
-        assert_eq!(probe.wrong.len(), 1500);
+        let wrong = probe.negative.labels.unwrap();
+        assert!(wrong.iter().zip(data.labels()).all(|(wrong, label)| wrong != label));
+        assert_eq!(wrong.len(), 1500);
     }
 
     #[test]
     fn goodness_is_of_the_label_that_was_shown() {
         let (network, data) = (network(&[16, 8]), data(30));
         let probe = network.probe(&data).unwrap();
+        let wrong = probe.negative.labels.as_ref().unwrap();
         for layer in &probe.layers {
             for n in 0..data.len() {
-                let (label, wrong) = (data.labels()[n], probe.wrong[n]);
+                let (label, wrong) = (data.labels()[n], wrong[n]);
                 // With its own label the best, a sample is found; with its wrong label better, it is not.
                 let (positive, negative) = (layer.positive[n], layer.negative[n]);
                 assert!(layer.found[n] != label || positive >= negative);
@@ -139,6 +159,26 @@ mod tests {
             let mean = layer.positive.iter().sum::<f32>() / 30.0;
             assert!(mean > 0.0 && layer.alive.iter().any(|alive| *alive));
         }
+    }
+
+    #[test]
+    fn without_labels_negatives_are_other_inputs() {
+        let mut recipe = Recipe::default();
+        recipe.network.layers = vec![8.into()];
+        recipe.network.label = crate::settings::LabelPlace::None;
+        recipe.negatives.kind = crate::settings::NegativesKind::Hybrid;
+        let (data, shape) = (data(9), Shape::features(6));
+        let network = Network::new(recipe, shape, data.classes()).unwrap();
+        let probe = network.probe(&data).unwrap();
+        assert_eq!(probe.negative.inputs.as_ref().unwrap().len(), 9 * 6);
+        assert_eq!(probe.negative.labels, None);
+        assert!(probe.layers[0].found.is_empty());
+        // The negatives' goodness is theirs: as positive samples they have the same.
+        let values = Values::Floats(probe.negative.inputs.unwrap());
+        let as_data = Dataset::new(shape, values, data.labels().to_vec(), data.classes().to_vec()).unwrap();
+        let expected = &network.probe(&as_data).unwrap().layers[0].positive;
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5 * b.abs().max(1.0);
+        assert!(probe.layers[0].negative.iter().zip(expected).all(near));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use crate::picture::shrink;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use onward::pass::{Activity, Inputs};
 use onward::settings::LabelPlace;
 use onward::tensor::Tensors;
-use onward::{Network, Shape};
+use onward::{Layer, Network, Shape};
 
 /// Pixels to a side at most; larger samples are shrunk.
 const SIDE: usize = 96;
@@ -35,7 +36,7 @@ const ABREAST: usize = 12;
 
 /// `<img>` of what the first layer's units look for, as in the paper's figure 2: their weights to the pixels, less the
 /// random ones that they started from, each unit's scaled by its largest; and how many units are shown. `None` where the
-/// weights are not a matrix from the pixels, these are no image, or nothing was learned.
+/// samples are no images, or nothing was learned.
 pub fn fields(network: &Network) -> Option<(String, usize)> {
     let shape = network.shape();
     let layer = &network.stages().first()?.layer;
@@ -46,9 +47,6 @@ pub fn fields(network: &Network) -> Option<(String, usize)> {
     let mut recipe = network.recipe().clone();
     recipe.network.layers.truncate(1);
     let start = Network::new(recipe, shape, network.class_names()).ok()?;
-    let weights = |layer: &dyn onward::Layer| -> Option<Vec<f32>> {
-        Some(Tensors(&layer.tensors()).f32("weight", &[outputs, inputs]).ok()?.to_vec())
-    };
     let mut learned = weights(&**layer)?;
     learned.iter_mut().zip(weights(&*start.stages()[0].layer)?).for_each(|(w, start)| *w -= start);
     if learned.iter().all(|w| *w == 0.0) {
@@ -58,6 +56,7 @@ pub fn fields(network: &Network) -> Option<(String, usize)> {
     let (before, label) = match network.recipe().network.label {
         LabelPlace::Replace => (0, classes),
         LabelPlace::Prepend => (classes, 0),
+        LabelPlace::None => (0, 0),
     };
     let units = outputs.min(UNITS);
     let rows = units.div_ceil(ABREAST);
@@ -84,6 +83,48 @@ pub fn fields(network: &Network) -> Option<(String, usize)> {
     }
     let alt = format!("the weights of {units} units of the first layer");
     Some((img(width, height, 3, pixels, "montage", &alt), units))
+}
+
+/// Multiplications that may be spent on asking a layer for its weights.
+const AFFORDABLE: f64 = 1e10;
+
+/// The weights `(O, I)` of any layer; `None` where it would take long to find them.
+fn weights(layer: &dyn Layer) -> Option<Vec<f32>> {
+    let (inputs, outputs) = (layer.inputs(), layer.outputs());
+    if let Ok(weights) = Tensors(&layer.tensors()).f32("weight", &[outputs, inputs]) {
+        return Some(weights.to_vec());
+    }
+    (2.0 * inputs as f64 * layer.parameters() as f64 <= AFFORDABLE).then(|| asked(layer))
+}
+
+/// The weights `(O, I)` of a layer of whatever kind, asked one input at a time: alone, far above all biases, once with each
+/// sign to get past the ReLU.
+fn asked(layer: &dyn Layer) -> Vec<f32> {
+    const FAR: f32 = 1e6;
+    const AT_ONCE: usize = 128;
+    let (inputs, outputs) = (layer.inputs(), layer.outputs());
+    let mut weights = vec![0.0; outputs * inputs];
+    let mut y = Activity::default();
+    for from in (0..inputs).step_by(AT_ONCE) {
+        let n = AT_ONCE.min(inputs - from);
+        let mut values = vec![0.0; 2 * n * inputs];
+        for i in 0..n {
+            values[i * inputs + from + i] = FAR;
+            values[(n + i) * inputs + from + i] = -FAR;
+        }
+        let scale = vec![1.0; 2 * n];
+        y.resize(2 * n, outputs);
+        layer.forward(
+            &Inputs { values: &values, width: inputs, source: None, codes: None, base: None, scale: &scale },
+            &mut y,
+        );
+        for i in 0..n {
+            for (o, (plus, minus)) in y.row(i).iter().zip(y.row(n + i)).enumerate() {
+                weights[o * inputs + from + i] = (plus - minus) / FAR;
+            }
+        }
+    }
+    weights
 }
 
 /// −1 to 1 as black to white.
@@ -149,6 +190,17 @@ mod tests {
         let (width, height, bars) = decode(&sample(Shape::features(2), &[0.0, 1.0], (0.0, 1.0), ""));
         assert_eq!((width, height), (2, 24));
         assert!(bars.chunks(2).all(|row| row == [40, 230]));
+    }
+
+    #[test]
+    fn a_layer_can_be_asked_for_its_weights() {
+        let names = ["a", "b"].map(String::from);
+        let mut recipe = onward::Recipe::default();
+        recipe.network.layers = vec![7.into()];
+        let network = Network::new(recipe, Shape::features(150), &names).unwrap();
+        let layer = &*network.stages()[0].layer;
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+        assert!(asked(layer).iter().zip(&weights(layer).unwrap()).all(near));
     }
 
     #[test]

@@ -62,8 +62,7 @@ fn goodness(units: &[f64], metrics: &[Metrics]) -> String {
         .collect();
     html::section(
         "Goodness of positives and negatives",
-        "What each layer learns to tell apart: the mean goodness of samples with their true label, and of the same \
-         samples with a wrong one, while training. The further apart, the surer the layer.",
+        "What each layer learns to tell apart: the mean goodness of positive and of negative samples, while training. The further apart, the surer the layer.",
         &html::side_by_side(&figures),
     )
 }
@@ -118,8 +117,8 @@ fn slider(units: &[f64], probes: &[Probed], which: &str) -> String {
         );
     }
     let about = format!(
-        "How the goodness of {} {which} samples spreads, with their true label and with a wrong one drawn as \
-         training draws them now. Move the slider to see it drift apart; the dashed line is the threshold.",
+        "How the goodness of {} {which} samples spreads, and that of negatives made from them as training does it now. \
+         Move the slider to see it drift apart; the dashed line is the threshold.",
         last.samples
     );
     html::section("The same, sample by sample", &about, &body)
@@ -129,7 +128,7 @@ fn health(network: &Network, metrics: &[Metrics], probes: &[Probed]) -> String {
     let depth = network.depth();
     let widths: Vec<f64> = network.stages().iter().map(|stage| stage.layer.outputs() as f64).collect();
     let alone = |l: usize| {
-        let points = probes.iter().filter_map(|probed| Some((f64::from(probed.epoch), probed.layers.get(l)?.error)));
+        let points = probes.iter().filter_map(|probed| Some((f64::from(probed.epoch), probed.layers.get(l)?.error?)));
         points.collect()
     };
     let figures = [
@@ -161,7 +160,7 @@ fn health(network: &Network, metrics: &[Metrics], probes: &[Probed]) -> String {
     ];
     html::section(
         "How each layer does",
-        "A pair is in the wrong order where the wrong label had the better goodness. A layer alone takes the label with the \
+        "A pair is in the wrong order where the negative had the better goodness. A layer alone takes the label with the \
          most goodness in that layer, of all labels tried. Dead units were off for every positive sample of the epoch. Rows \
          that a layer is sure of teach it nothing any more.",
         &html::side_by_side(&figures),

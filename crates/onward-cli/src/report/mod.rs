@@ -17,7 +17,7 @@ use figure::{Ink, Lines, Series};
 use html::escape;
 use indicatif::{DecimalBytes, HumanDuration};
 use mistakes::Judged;
-use onward::settings::LabelPlace;
+use onward::settings::{LabelPlace, LayerSettings};
 use onward::{Dataset, Network, Readout};
 use probed::Probed;
 use std::collections::BTreeSet;
@@ -107,8 +107,7 @@ impl Report<'_> {
             }
             tiles.push((summary.threads.to_string(), format!("threads on {}", summary.device)));
         }
-        let widths: Vec<_> = self.network.stages().iter().map(|stage| stage.layer.outputs().to_string()).collect();
-        tiles.push((widths.join("-"), "units".into()));
+        tiles.push((LayerSettings::brief(&self.experiment.recipe.network.layers), "units".into()));
         tiles.push((grouped(self.network.parameters() as u64), "parameters".into()));
         tiles.push((grouped(self.train.len() as u64), "training samples".into()));
         let tile = |(value, name): &(String, String)| format!("<div><b>{}</b>{}</div>\n", escape(value), escape(name));
@@ -187,29 +186,39 @@ impl Report<'_> {
         let network = self.network;
         let Ok(samples) = self.train.slice(0..PAIRS.min(self.train.len())) else { return String::new() };
         let Ok(probe) = network.probe(&samples) else { return String::new() };
-        let (classes, settings) = (network.class_names(), &network.recipe().network);
+        let (classes, settings, length) = (network.class_names(), &network.recipe().network, samples.shape().len());
         let mut body = String::from("<div class=\"gallery\">\n");
-        for (n, (&right, &wrong)) in samples.labels().iter().zip(&probe.wrong).enumerate() {
-            for (sign, label) in [("positive", right), ("negative", wrong)] {
-                let mut x = vec![0.0; samples.shape().len()];
-                samples.read(n, &mut x);
-                if settings.label == LabelPlace::Replace {
+        for n in 0..samples.len() {
+            let mut x = vec![0.0; length];
+            samples.read(n, &mut x);
+            let right = samples.labels().get(n).copied();
+            let wrong = probe.negative.labels.as_ref().map_or(right, |labels| labels.get(n).copied());
+            let other = probe.negative.inputs.as_ref().map(|inputs| inputs[n * length..(n + 1) * length].to_vec());
+            for (sign, mut x, label) in [("positive", x.clone(), right), ("negative", other.unwrap_or(x), wrong)] {
+                let label = label.filter(|_| settings.label != LabelPlace::None);
+                if let (LabelPlace::Replace, Some(label)) = (settings.label, label) {
                     x[..classes.len()].fill(0.0);
                     x[label as usize] = settings.label_strength;
                 }
-                body.push_str(&mistakes::picture(&samples, &x, &format!("{sign}: {}", classes[label as usize])));
+                let caption = label.map_or(sign.into(), |label| format!("{sign}: {}", classes[label as usize]));
+                body.push_str(&mistakes::picture(&samples, &x, &caption));
             }
         }
         body.push_str("</div>\n");
+        let made = match probe.negative.labels {
+            Some(_) => {
+                "with their true label, whose goodness rises, and with a wrong one drawn as training draws them now, whose goodness falls"
+            }
+            None => {
+                "as they are, whose goodness rises, and turned into negatives as training does it, whose goodness falls"
+            }
+        };
         let place = match settings.label {
             LabelPlace::Replace => "The label is in the first pixels: the one that is lit is the class.",
             LabelPlace::Prepend => "The label goes in front of the pixels, and is not seen here.",
+            LabelPlace::None => "No label goes in.",
         };
-        let about = format!(
-            "The first training samples with their true label, whose goodness rises, and with a wrong one drawn as \
-             training draws them now, whose goodness falls. {place}"
-        );
-        html::section("Pairs it learns from", &about, &body)
+        html::section("Pairs it learns from", &format!("The first training samples {made}. {place}"), &body)
     }
 
     fn settings(&self) -> String {

@@ -23,13 +23,13 @@ pub struct Layer {
     pub low: f64,
     /// The most, where the last bin ends.
     pub high: f64,
-    /// Samples with their true label by goodness, in bins of equal width.
+    /// Positive samples by goodness, in bins of equal width.
     pub positive: Vec<u32>,
-    /// Samples with a wrong label, drawn as training draws them.
+    /// Negative ones, made from them as training does it.
     pub negative: Vec<u32>,
-    /// Wrong labels in per cent, where this layer's goodness alone decides among all labels.
-    pub error: f64,
-    /// Units that were off for every sample with its true label.
+    /// Wrong labels in per cent, where this layer's goodness alone decides among all labels; `None` where no label goes in.
+    pub error: Option<f64>,
+    /// Units that were off for every positive sample.
     pub silent_units: usize,
 }
 
@@ -63,7 +63,7 @@ impl Layer {
             high,
             positive: count(&probe.positive),
             negative: count(&probe.negative),
-            error: 100.0 * wrong as f64 / labels.len() as f64,
+            error: (!probe.found.is_empty()).then(|| 100.0 * wrong as f64 / labels.len() as f64),
             silent_units: probe.alive.iter().filter(|alive| !**alive).count(),
         }
     }
@@ -90,7 +90,7 @@ mod tests {
         };
         let layer = Layer::new(&probe, &[0, 1, 0]);
         assert_eq!((layer.low, layer.high, layer.silent_units), (0.0, 4.0, 2));
-        assert!((layer.error - 100.0 / 3.0).abs() < 1e-9);
+        assert!((layer.error.unwrap() - 100.0 / 3.0).abs() < 1e-9);
         let filled = |counts: &[u32]| {
             counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (i, *n)).collect::<Vec<_>>()
         };
