@@ -249,6 +249,19 @@ impl RunDir {
         self.write("report.html", html.as_bytes())
     }
 
+    /// Why training failed, if it did.
+    pub const FAILURE: &str = "failure.txt";
+
+    /// Notes why training failed; where even that fails, there is no place for it.
+    pub fn note_failure(&self, error: &anyhow::Error) {
+        let _ = self.write(Self::FAILURE, format!("{error:#}\n").as_bytes());
+    }
+
+    /// Takes back [`RunDir::note_failure`]: training goes on.
+    pub fn clear_failure(&self) {
+        let _ = std::fs::remove_file(self.path.join(Self::FAILURE));
+    }
+
     /// Writes `summary.json`.
     pub fn write_summary(&self, summary: &Summary) -> Result<()> {
         self.write("summary.json", format!("{}\n", serde_json::to_string_pretty(summary)?).as_bytes())

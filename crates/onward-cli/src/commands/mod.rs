@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod completions;
+pub mod doctor;
 pub mod eval;
 pub mod experiments;
 pub mod inspect;

@@ -3,6 +3,7 @@
 use crate::confusion;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
+use crate::health::Watch;
 use crate::progress::{Mode, Progress, Start, errors, grouped};
 use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
@@ -213,9 +214,10 @@ impl Run {
         );
         self.metrics.iter().for_each(|metrics| progress.epoch(metrics));
 
+        self.run.clear_failure();
         let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * options.checkpoint_minutes));
         progress.stop();
-        outcome?;
+        outcome.inspect_err(|error| self.run.note_failure(error))?;
         if !self.trainer.is_done() {
             let at = self.trainer.position();
             progress
@@ -230,6 +232,7 @@ impl Run {
         let Run { run, experiment, samples, trainer, seconds, metrics, probes } = self;
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
+        let mut watch = Watch::new(trainer.network());
         let mut failure = None;
         let mut since = Instant::now();
         let mut saved = Instant::now();
@@ -238,6 +241,10 @@ impl Run {
                 match event {
                     Event::Step(step) => {
                         progress.step(step);
+                        if step.step.is_multiple_of(Watch::STEPS) {
+                            let seen = (step.step_of_epoch + 1) * step.samples as u64;
+                            watch.look(&trainer.so_far(), seen).iter().for_each(|finding| progress.warn(finding));
+                        }
                         if saved.elapsed() >= between_checkpoints {
                             *seconds += since.elapsed().as_secs_f64();
                             run.save(trainer, *seconds)?;

@@ -10,6 +10,7 @@ pub mod probed;
 mod stats;
 
 use crate::experiment::Experiment;
+use crate::health::{Finding, Layers, examine};
 use crate::progress::grouped;
 use crate::run_dir::{Metrics, Summary};
 use crate::settings::{SETTINGS, lookup};
@@ -76,6 +77,7 @@ impl Report<'_> {
             escape(self.path)
         );
         body.push_str(&self.tiles());
+        body.push_str(&self.findings());
         body.push_str(&self.curves());
         body.push_str(&layers::sections(self.network, self.metrics, self.probes, self.probed_on));
         body.push_str(&self.fields());
@@ -112,6 +114,16 @@ impl Report<'_> {
         tiles.push((grouped(self.train.len() as u64), "training samples".into()));
         let tile = |(value, name): &(String, String)| format!("<div><b>{}</b>{}</div>\n", escape(value), escape(name));
         format!("<div class=\"tiles\">\n{}</div>\n", tiles.iter().map(tile).collect::<String>())
+    }
+
+    fn findings(&self) -> String {
+        let findings = examine(&Layers::of(self.network), self.network.classes(), self.metrics, self.probes);
+        let item = |Finding { text, hint }: &Finding| {
+            format!("<li><span class=\"bad\">{}</span> {}</li>\n", escape(text), escape(hint))
+        };
+        let items: String = findings.iter().map(item).collect();
+        let body = if items.is_empty() { items } else { format!("<ul>\n{items}</ul>\n") };
+        html::section("What is wrong", "As <code>onward doctor</code> sees it.", &body)
     }
 
     fn curves(&self) -> String {

@@ -466,11 +466,23 @@ impl Trainer {
 
     /// Closes the current epoch: what it was like, and on to the next.
     fn end_epoch(&mut self) -> EpochReport {
-        let (learning, gain) = (self.learning(), self.gain());
-        let fresh = self.no_totals();
-        let totals = std::mem::replace(&mut self.totals, fresh);
+        let report = self.so_far();
+        self.totals = self.no_totals();
+        if let Some(rest) = &mut self.rest {
+            rest.end_epoch(self.position.epoch);
+        }
+        self.position.epoch += 1;
+        self.position.step_of_epoch = 0;
+        self.order.clear();
+        report
+    }
+
+    /// What the current epoch has been like so far, as [`Event::Epoch`] will tell it at its end.
+    pub fn so_far(&self) -> EpochReport {
+        let totals = &self.totals;
         let samples = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
-        let layers: Vec<LayerReport> = learning
+        let layers: Vec<LayerReport> = self
+            .learning()
             .map(|l| {
                 let of = &totals.layers[l];
                 LayerReport {
@@ -485,18 +497,12 @@ impl Trainer {
                 }
             })
             .collect();
-        if let Some(rest) = &mut self.rest {
-            rest.end_epoch(self.position.epoch);
-        }
-        self.position.epoch += 1;
-        self.position.step_of_epoch = 0;
-        self.order.clear();
         EpochReport {
-            epoch: self.position.epoch,
+            epoch: self.position.epoch + 1,
             step: self.position.step,
             loss: layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
             head_loss: self.network.head().map(|_| totals.head_loss / samples),
-            gain,
+            gain: self.gain(),
             layers,
         }
     }
