@@ -6,8 +6,10 @@ mod confusion;
 mod cost;
 mod exit;
 mod experiment;
+mod health;
 mod picture;
 mod progress;
+mod report;
 mod run_dir;
 mod settings;
 mod source;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         Some(Command::Eval(args)) => commands::eval::run(args),
         Some(Command::Predict(args)) => commands::predict::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args),
+        Some(Command::Doctor(args)) => commands::doctor::run(args),
+        Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
         Some(Command::Bench(args)) => commands::bench::run(args),

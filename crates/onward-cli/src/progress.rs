@@ -1,6 +1,8 @@
 //! How training is shown: a bar on a terminal, plain lines in a pipe, JSON lines for programs, or nothing.
 
+use crate::health::Finding;
 use crate::run_dir::{Metrics, Summary};
+use crate::settings::wrapped;
 use indicatif::{ProgressBar, ProgressStyle};
 use onward::events::StepReport;
 use onward::settings::Rule;
@@ -164,6 +166,14 @@ impl Progress {
     pub fn say(&self, text: &str) {
         if self.mode != Mode::Json {
             self.line(text);
+        }
+    }
+
+    /// Something is going wrong.
+    pub fn warn(&self, Finding { text, hint }: &Finding) {
+        match self.mode {
+            Mode::Json => self.line(&json!({ "event": "warning", "text": text, "hint": hint }).to_string()),
+            _ => wrapped(&format!("warning: {text} {hint}"), 80).iter().for_each(|line| self.line(line)),
         }
     }
 

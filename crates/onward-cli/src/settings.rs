@@ -422,7 +422,8 @@ pub fn document(values: &Table) -> String {
     text
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+/// `text` in lines of at most `width` characters, where its words allow.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is always a line");

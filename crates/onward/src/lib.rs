@@ -74,6 +74,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod pass;
 pub mod peer;
+pub mod probe;
 pub mod random;
 pub mod readout;
 pub(crate) mod recurrent;

@@ -66,7 +66,7 @@ impl Head {
 }
 
 /// Logits `(N, K)` of the neutral pass.
-pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
+pub(crate) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
     let head = network.head().expect("predict() has looked for the head");
     let mut rows = Labelled::default();
     rows.fill(network, batch, (0..batch.len()).map(|n| (n, Label::Neutral)));

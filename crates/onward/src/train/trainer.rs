@@ -603,14 +603,26 @@ impl Trainer {
 
     /// Closes the current epoch: what it was like, and on to the next.
     fn end_epoch(&mut self) -> EpochReport {
-        let (learning, gain) = (self.learning(), self.gain());
-        let fresh = self.no_totals();
-        let totals = std::mem::replace(&mut self.totals, fresh);
+        let report = self.so_far();
+        self.totals = self.no_totals();
+        if let Some(rest) = &mut self.rest {
+            rest.end_epoch(self.position.epoch);
+        }
+        self.position.epoch += 1;
+        self.position.step_of_epoch = 0;
+        self.order.clear();
+        report
+    }
+
+    /// What the current epoch has been like so far, as [`Event::Epoch`] will tell it at its end.
+    pub fn so_far(&self) -> EpochReport {
+        let totals = &self.totals;
         let moments = self.recipe().recurrent.iterations.max(1);
-        let heads = totals.samples.max(1) as f64;
-        let samples = heads * f64::from(moments); // where every sample rests, there is nothing to report
+        let heads = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
+        let samples = heads * f64::from(moments);
         let forward_forward = self.recipe().rule == Rule::ForwardForward;
-        let layers: Vec<LayerReport> = learning
+        let layers: Vec<LayerReport> = self
+            .learning()
             .filter(|_| forward_forward)
             .map(|l| {
                 let of = &totals.layers[l];
@@ -626,14 +638,8 @@ impl Trainer {
                 }
             })
             .collect();
-        if let Some(rest) = &mut self.rest {
-            rest.end_epoch(self.position.epoch);
-        }
-        self.position.epoch += 1;
-        self.position.step_of_epoch = 0;
-        self.order.clear();
         EpochReport {
-            epoch: self.position.epoch,
+            epoch: self.position.epoch + 1,
             step: self.position.step,
             loss: match forward_forward {
                 true => layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
@@ -641,7 +647,7 @@ impl Trainer {
             },
             estimate_variance: (totals.estimates.count > 0).then(|| totals.estimates.variance()),
             head_loss: self.network.head().map(|_| totals.head_loss / heads),
-            gain,
+            gain: self.gain(),
             layers,
         }
     }
