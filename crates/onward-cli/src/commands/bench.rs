@@ -3,11 +3,15 @@
 use crate::cost::{BUFFERS, Limits};
 use crate::exit::Usage;
 use crate::experiment::Experiment;
+use crate::run_dir::peak_rss_bytes;
 use crate::terminal;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use onward::engine::limits::{bandwidth, peak_flops};
-use onward::settings::{Fields, HeadMemory, LayerSettings, NetworkSettings, Precision, Rule};
+use onward::settings::{
+    Fields, HeadMemory, LayerSettings, NegativesKind, NegativesSettings, NetworkSettings, Order, Precision, Rule,
+};
 use onward::{Dataset, Event, Flow, Readout, Recipe, Shape, Trainer, Values};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,9 @@ pub struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Measure the memory of one network, in this process.
+    #[arg(long, hide = true)]
+    memory_of: Option<String>,
 }
 
 /// What can be measured.
@@ -43,7 +50,7 @@ enum What {
     Step,
     /// Reading labels out: every-label, one-pass, and one sample alone.
     Evaluate,
-    /// Memory for activities against depth.
+    /// Peak memory against depth: Forward-Forward and backpropagation.
     Memory,
     /// Training against width, depth, batch and threads.
     Scaling,
@@ -55,6 +62,10 @@ enum What {
 
 /// Measures, and prints.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(of) = &args.memory_of {
+        let of: MemoryOf = serde_json::from_str(of).map_err(|error| Usage(format!("--memory-of: {error}")))?;
+        return of.measure();
+    }
     if !(0.05..=3600.0).contains(&args.seconds) {
         return Err(Usage(format!("--seconds {}: expected 0.05 to 3600", args.seconds)).into());
     }
@@ -83,6 +94,78 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if args.json { terminal::print(&format!("{:#}\n", Value::Object(all))) } else { Ok(()) }
+}
+
+/// Networks whose memory is measured: a name, what they are, and how deep.
+const NETS: &[(&str, &str, &[usize])] = &[
+    ("narrow", "layers of 100 units, batch 1,000", &[4, 16, 64]),
+    ("convolutions", "3×3 convolutions of 8 channels on 28×28, batch 100", &[2, 8, 32]),
+    ("wide", "layers of 1,000 units, batch 100", &[2, 4, 8]),
+];
+
+/// Ways of training whose memory is measured: a name, and what they are.
+const WAYS: &[(&str, &str)] = &[
+    ("keep", "simultaneous, kept for head"),
+    ("recompute", "simultaneous, recomputed"),
+    ("greedy", "greedy"),
+    ("backprop", "backprop"),
+    ("parts", "backprop in 10 parts"),
+];
+
+/// One network trained in one way: measured in a process of its own, for a process's peak never falls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct MemoryOf {
+    net: String,
+    way: String,
+    depth: usize,
+}
+
+impl MemoryOf {
+    fn in_a_process_of_its_own(&self) -> Result<Value> {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["bench", "--memory-of", &serde_json::to_string(self)?])
+            .output()
+            .context("the process to measure memory in could not be started")?;
+        anyhow::ensure!(output.status.success(), "measuring memory: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Takes three steps, and prints the peak before and after.
+    fn measure(&self) -> Result<()> {
+        let mut recipe = Recipe {
+            negatives: NegativesSettings { kind: NegativesKind::Uniform, ..Default::default() },
+            ..Default::default()
+        };
+        let conv = LayerSettings::Conv(Fields { channels: 8, field: 3, stride: 1, pad: 1 });
+        (recipe.network.layers, recipe.training.batch) = match &self.net[..] {
+            "narrow" => (vec![100.into(); self.depth], 1_000),
+            "convolutions" => (vec![conv; self.depth], 100),
+            _ => (vec![1_000.into(); self.depth], 100),
+        };
+        recipe.training.epochs = 1;
+        match &self.way[..] {
+            "keep" => {}
+            "recompute" => recipe.head.memory = HeadMemory::Recompute,
+            "greedy" => (recipe.training.order, recipe.head.memory) = (Order::Greedy, HeadMemory::Recompute),
+            way => {
+                recipe.rule = Rule::Backprop;
+                recipe.rival.parts = if way == "parts" { 10 } else { 1 };
+            }
+        }
+        let (shape, samples) = (Shape::image(1, 28, 28), 3 * recipe.training.batch);
+        let bytes = (0..samples * shape.len()).map(|i| (i * 7919 % 256) as u8).collect();
+        let labels = (0..samples as u32).map(|n| n % 10).collect();
+        let names = (0..10).map(|n| n.to_string()).collect();
+        let data = Dataset::new(shape, Values::Bytes(bytes), labels, names)?;
+        let mut trainer = Trainer::new(recipe, &data)?;
+        let before = peak_rss_bytes();
+        trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue)?;
+        // Weight and smoothed gradient.
+        let weights = trainer.network().parameters() * 8;
+        let activities = trainer.activity_bytes();
+        let line = json!({ "before": before, "peak": peak_rss_bytes(), "weights": weights, "activities": activities });
+        terminal::print(&format!("{line}\n"))
+    }
 }
 
 /// What a measurement answers: for programs, and for people.
@@ -213,31 +296,34 @@ impl Bench<'_> {
     }
 
     fn memory(&self) -> Result<(Value, String)> {
-        let mut text = String::from("memory for activities in training, MB (width 100, batch 100)\n");
-        text.push_str(&format!(
-            "  {:>8}{:>22}{:>24}{:>12}\n",
-            "layers", "kept for the head", "recomputed for it", "weights"
-        ));
-        let mut lines = Vec::new();
-        for depth in [2, 4, 8, 16, 32, 64] {
-            let mut bytes = [0; 2];
-            let mut weights = 0;
-            for (bytes, memory) in bytes.iter_mut().zip([HeadMemory::Keep, HeadMemory::Recompute]) {
-                let mut recipe = self.recipe(&vec![100; depth], 100, Precision::F32);
-                recipe.head.memory = memory;
-                recipe.training.epochs = 1;
-                let data = self.data.slice(0..200)?;
-                let mut trainer = Trainer::new(recipe, &data)?;
-                trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue)?;
-                *bytes = trainer.activity_bytes();
-                weights = trainer.network().parameters() * 8;
+        let mut text = String::new();
+        let mut all = serde_json::Map::new();
+        for (net, title, depths) in NETS {
+            text.push_str(&format!("peak memory of training, MB: {title}\n  {:>30}", "layers"));
+            depths.iter().for_each(|depth| text.push_str(&format!("{depth:>12}")));
+            text.push('\n');
+            let mut lines = Vec::new();
+            for (way, said) in WAYS {
+                text.push_str(&format!("  {said:>30}"));
+                for &depth in *depths {
+                    let of = MemoryOf { net: (*net).into(), way: (*way).into(), depth };
+                    let measured = of.in_a_process_of_its_own()?;
+                    let at = |key: &str| measured[key].as_f64().unwrap_or(f64::NAN);
+                    text.push_str(&format!("{:>12.1}", (at("peak") - at("before")) / 1e6));
+                    lines.push(json!({ "way": said, "layers": depth, "measured": measured }));
+                }
+                text.push('\n');
             }
-            let [keep, recompute] = bytes;
-            let mb = |bytes: usize| bytes as f64 / 1e6;
-            text.push_str(&format!("  {depth:>8}{:>22.2}{:>24.2}{:>12.2}\n", mb(keep), mb(recompute), mb(weights)));
-            lines.push(json!({ "layers": depth, "keep": keep, "recompute": recompute, "weights": weights }));
+            let weights = depths.iter().map(|&depth| {
+                let of = lines.iter().find(|line| line["layers"] == depth);
+                of.and_then(|line| line["measured"]["weights"].as_f64()).unwrap_or(f64::NAN)
+            });
+            text.push_str(&format!("  {:>30}", "weights and their averages"));
+            weights.for_each(|bytes| text.push_str(&format!("{:>12.1}", bytes / 1e6)));
+            text.push('\n');
+            all.insert((*net).into(), lines.into());
         }
-        Ok((lines.into(), text))
+        Ok((Value::Object(all), text))
     }
 
     fn scaling(&self) -> Result<(Value, String)> {

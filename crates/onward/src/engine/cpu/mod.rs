@@ -5,6 +5,7 @@ mod panels;
 mod product;
 mod update;
 
+use crate::engine::pool::Pool;
 use crate::engine::{sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
@@ -15,7 +16,6 @@ use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
 use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
@@ -43,12 +43,12 @@ pub struct CpuDense {
     mask: Option<Panels>,
     /// How many weights learn.
     weights: usize,
-    work: Workspace,
-    /// Inputs rounded to bf16, while a product is computed.
-    rounded: Mutex<Vec<u32>>,
-    /// What backpropagation needs.
-    turned: Mutex<Turned>,
 }
+
+static WORK: Pool<Workspace> = Pool::new();
+/// Inputs rounded to bf16, while a product is computed.
+static ROUNDED: Pool<Vec<u32>> = Pool::new();
+static TURNED: Pool<Turned> = Pool::new();
 
 /// Memory of a product with the weights' transpose.
 #[derive(Debug)]
@@ -96,9 +96,6 @@ impl CpuDense {
             has_bias: dense.bias,
             weight,
             bias: Learned::new(Panels::zeros(1, dense.outputs)),
-            work: Workspace::default(),
-            rounded: Mutex::default(),
-            turned: Mutex::default(),
         }
     }
 
@@ -106,10 +103,7 @@ impl CpuDense {
     fn product(&self, x: &[f32], rows: usize, then: Epilogue<'_>, answers: Answers<'_>) {
         match &self.weight.pairs {
             None => product_f32(x, &self.weight.value, rows, then, answers),
-            Some(pairs) => {
-                let mut rounded = self.rounded.lock().unwrap_or_else(PoisonError::into_inner);
-                product_bf16(x, pairs, rows, &mut rounded, then, answers);
-            }
+            Some(pairs) => ROUNDED.with(|rounded| product_bf16(x, pairs, rows, rounded, then, answers)),
         }
     }
 
@@ -157,8 +151,8 @@ impl CpuDense {
     }
 
     /// The gradient rows where no two rows of the pass share values.
-    fn gather_plain(&mut self, x: &Inputs<'_>, d: &Directions) -> usize {
-        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+    fn gather_plain(&self, x: &Inputs<'_>, d: &Directions, work: &mut Workspace) -> usize {
+        let outputs = self.weight.value.outputs();
         work.labels.clear();
         work.d.clear();
         for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
@@ -178,8 +172,8 @@ impl CpuDense {
 
     /// The gradient rows where rows of the pass share values and have label codes: rows with the same values become one,
     /// and what the codes learn is gathered apart.
-    fn gather_labelled(&mut self, x: &Inputs<'_>, codes: Codes<'_>, d: &Directions) -> usize {
-        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+    fn gather_labelled(&self, x: &Inputs<'_>, codes: Codes<'_>, d: &Directions, work: &mut Workspace) -> usize {
+        let outputs = self.weight.value.outputs();
         work.labels.clear();
         work.labels.resize(codes.classes * outputs, 0.0);
         work.d.clear();
@@ -276,12 +270,14 @@ impl Layer for CpuDense {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let count = match x.codes {
-            Some(codes) => self.gather_labelled(x, codes, d),
-            None => self.gather_plain(x, d),
-        };
-        let rows = Rows { x: &self.work.x, x_pairs: &self.work.x_pairs, d: &self.work.d, count };
-        update(&mut self.weight, rows, &self.work.labels, self.mask.as_ref(), step);
+        WORK.with(|work| {
+            let count = match x.codes {
+                Some(codes) => self.gather_labelled(x, codes, d, work),
+                None => self.gather_plain(x, d, work),
+            };
+            let rows = Rows { x: &work.x, x_pairs: &work.x_pairs, d: &work.d, count };
+            update(&mut self.weight, rows, &work.labels, self.mask.as_ref(), step);
+        });
         if !self.has_bias {
             return;
         }
@@ -301,18 +297,18 @@ impl Layer for CpuDense {
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
-        let mut work = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
-        let Turned { weights, rounded, answer } = &mut *work;
-        self.weight.value.transpose(weights);
-        let rows = dx.len() / self.inputs().max(1);
-        answer.resize(dx.len(), 0.0);
-        let then = Epilogue { scale: None, bias: None, relu: false };
-        let answers = Answers { values: answer, squares: None };
-        match self.weight.pairs {
-            None => product_f32(d, weights, rows, then, answers),
-            Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
-        }
-        vectorised(|| dx.iter_mut().zip(answer.iter()).for_each(|(dx, a)| *dx += a));
+        TURNED.with(|Turned { weights, rounded, answer }| {
+            self.weight.value.transpose(weights);
+            let rows = dx.len() / self.inputs().max(1);
+            answer.resize(dx.len(), 0.0);
+            let then = Epilogue { scale: None, bias: None, relu: false };
+            let answers = Answers { values: answer, squares: None };
+            match self.weight.pairs {
+                None => product_f32(d, weights, rows, then, answers),
+                Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
+            }
+            vectorised(|| dx.iter_mut().zip(answer.iter()).for_each(|(dx, a)| *dx += a));
+        });
         true
     }
 

@@ -51,9 +51,8 @@ impl Panels {
 
     /// Makes `to` the transpose `(O, I)`.
     pub fn transpose(&self, to: &mut Panels) {
-        if (to.inputs, to.outputs) != (self.outputs, self.inputs) {
-            *to = Self::zeros(self.outputs, self.inputs);
-        }
+        (to.inputs, to.outputs) = (self.outputs, self.inputs);
+        to.values.resize(self.outputs * self.inputs.div_ceil(WIDTH) * WIDTH / 16, Line::default());
         let size = (self.outputs * WIDTH).max(1);
         to.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, to)| {
             // Blocks of WIDTH × WIDTH lie in one piece on both sides.
@@ -62,6 +61,7 @@ impl Panels {
                 let from = &self.panel(p)[rows.start * WIDTH..rows.end * WIDTH];
                 for (o, to) in to.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
                     to.iter_mut().zip(from.as_chunks::<WIDTH>().0).for_each(|(to, from)| *to = from[o]);
+                    to[rows.len()..].fill(0.0);
                 }
             }
         });
@@ -128,7 +128,7 @@ mod tests {
             let padding = panels.values().iter().filter(|v| **v == 0.0).count();
             assert_eq!(padding, inputs * (outputs.div_ceil(WIDTH) * WIDTH - outputs));
             assert_eq!(panels.values().as_ptr().align_offset(64), 0);
-            let mut transposed = Panels::zeros(1, 1);
+            let mut transposed = Panels::from_rows(&[7.0; 9_999], 99, 101); // whatever was there before
             panels.transpose(&mut transposed);
             assert_eq!(transposed.to_rows(), crate::tensor::transposed(&rows, inputs, outputs));
             assert_eq!(
