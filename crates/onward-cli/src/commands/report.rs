@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A run to compare.
-fn open(path: &Path) -> Result<compare::Run> {
+pub fn open(path: &Path) -> Result<compare::Run> {
     let run = Trained::find(path)?.run_directory()?;
     Ok(compare::Run {
         experiment: Experiment::open(&run.join("experiment.toml").to_string_lossy())?,

@@ -134,22 +134,28 @@ pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary>
     Run { run, experiment, samples, trainer, seconds, metrics: Vec::new(), probes: Vec::new() }.train(options)
 }
 
-/// Threads and signals, once.
-fn prepare(options: &Options) -> Result<()> {
-    static PREPARED: std::sync::Once = std::sync::Once::new();
+/// Has Ctrl-C counted instead of ending the process: a first one asks, a second one does not wait for the answer.
+pub fn catch_interrupts() -> Result<()> {
+    static CAUGHT: std::sync::Once = std::sync::Once::new();
     let mut outcome = Ok(());
-    PREPARED.call_once(|| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
-        // A first Ctrl-C asks; a second one does not wait for the answer.
-        let handler = ctrlc::set_handler(|| {
+    CAUGHT.call_once(|| {
+        outcome = ctrlc::set_handler(|| {
             if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
                 std::process::exit(130);
             }
         });
+    });
+    outcome.context("Ctrl-C could not be prepared for")
+}
+
+/// Threads and signals, once.
+fn prepare(options: &Options) -> Result<()> {
+    catch_interrupts()?;
+    static PREPARED: std::sync::Once = std::sync::Once::new();
+    let mut outcome = Ok(());
+    PREPARED.call_once(|| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
         outcome = pool.context("the threads could not be started");
-        if outcome.is_ok() {
-            outcome = handler.context("Ctrl-C could not be prepared for");
-        }
     });
     outcome
 }
