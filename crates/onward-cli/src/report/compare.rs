@@ -175,7 +175,10 @@ impl Comparison {
             .collect();
         let best = |metrics: &Metrics| metrics.validation_error.values().copied().reduce(f64::min);
         let series = over(&|metrics| metrics.seconds, &best);
-        figures.push(Lines { title: "Validation error, best readout, by time", unit: "%, by seconds of training", series }.html());
+        figures.push(
+            Lines { title: "Validation error, best readout, by time", unit: "%, by seconds of training", series }
+                .html(),
+        );
         let series = curve(&|metrics| Some(metrics.epoch.loss));
         figures.push(Lines { title: "Loss of the layers", unit: "nats a sample, by epoch", series }.html());
         html::section(
