@@ -3,6 +3,7 @@
 mod bf16;
 mod panels;
 mod product;
+mod rows;
 mod update;
 
 use crate::engine::{sum_of_squares, vectorised};
@@ -15,6 +16,7 @@ use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
+pub use rows::RowDense;
 use std::sync::{Mutex, PoisonError};
 use update::{Learned, Rows, apply, pack_inputs, update};
 
