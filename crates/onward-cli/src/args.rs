@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the help that says so.
 
-use crate::commands::{bench, completions, eval, experiments, inspect, predict, reproduce, samples, train};
+use crate::commands::{bench, completions, eval, experiments, inspect, predict, reproduce, samples, stream, train};
 use clap::{Parser, Subcommand};
 
 /// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
@@ -21,6 +21,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Label images or data with a trained network.
     Predict(predict::Args),
+    /// Learn from records as they come, and say at once what each is taken for and how unusual it is.
+    Stream(Box<stream::Args>),
     /// Say what a run or a checkpoint is, and how it went.
     Inspect(inspect::Args),
     /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
@@ -44,6 +46,7 @@ itself, to be more active on real data and less on data that should not occur.
   onward inspect RUN           how that went
   onward predict RUN a.png     what the network makes of images of your own
   onward train --data PATH     the same on your data: images, CSV, NPY, IDX
+  onward stream sensor.csv     learn from records as they come, without end
   onward experiments           what else there is to train
   onward COMMAND --help        every flag of a command
 ";

@@ -5,6 +5,7 @@ mod commands;
 mod confusion;
 mod exit;
 mod experiment;
+mod feed;
 mod picture;
 mod progress;
 mod run_dir;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Some(Command::Predict(args)) => commands::predict::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
+        Some(Command::Stream(args)) => commands::stream::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
         Some(Command::Bench(args)) => commands::bench::run(args),
         Some(Command::Experiments(args)) => commands::experiments::run(args),

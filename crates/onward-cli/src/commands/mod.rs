@@ -8,4 +8,5 @@ pub mod inspect;
 pub mod predict;
 pub mod reproduce;
 pub mod samples;
+pub mod stream;
 pub mod train;

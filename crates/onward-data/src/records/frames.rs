@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::npy;
 use std::io::Read;
 
+/// Raw numbers in a record.
+const MOST_RAW: usize = LONGEST / 4;
+
 /// Where the reader is.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
@@ -17,6 +20,11 @@ impl Frames {
     /// Whether records of an array are still to come.
     pub(super) fn is_within(&self) -> bool {
         self.array.as_ref().is_some_and(|array| array.left > 0)
+    }
+
+    /// Bytes of the next record, or those of a header at least.
+    pub(super) fn frame_length(&self) -> usize {
+        self.array.as_ref().filter(|array| array.left > 0).map_or(10, |array| array.width * array.element.size())
     }
 }
 
@@ -32,7 +40,10 @@ struct Array {
 impl<R: Read> Records<R> {
     pub(super) fn next_frame(&mut self, record: &mut Record) -> Result<Next> {
         let (element, width) = match self.format {
-            Format::Raw(width) => (npy::Element::F4, width),
+            Format::Raw(width @ 1..=MOST_RAW) => (npy::Element::F4, width),
+            Format::Raw(width) => {
+                return self.refuse(format!("its records have {width} values, expected 1 to {MOST_RAW}"));
+            }
             _ => loop {
                 if let Some(array) = self.frames.array.as_ref().filter(|array| array.left > 0) {
                     break (array.element, array.width);
@@ -48,9 +59,6 @@ impl<R: Read> Records<R> {
                 }
             },
         };
-        if width == 0 || width.saturating_mul(element.size()) > LONGEST {
-            return self.refuse(format!("its records have {width} values, expected 1 to {}", LONGEST / element.size()));
-        }
         match self.read_bytes(width * element.size())? {
             Item::Whole => {}
             Item::Stalled => return Ok(Next::Stalled),
@@ -121,6 +129,10 @@ impl<R: Read> Records<R> {
         let Some(width) = width else {
             return self.refuse(format!("its header claims frames of {frame:?}: too large"));
         };
+        let most = LONGEST / header.element.size();
+        if width == 0 || width > most {
+            return self.refuse(format!("its records have {width} values, expected 1 to {most}"));
+        }
         self.frames.array = Some(Array { element: header.element, width, left });
         Ok(Item::Whole)
     }

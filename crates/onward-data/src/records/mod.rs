@@ -152,7 +152,12 @@ impl<R: Read> Records<R> {
 
     /// Whether the next record has yet to arrive: a good moment to hand on what is done.
     pub fn is_idle(&self) -> bool {
-        self.input.buffer().is_empty()
+        let buffer = self.input.buffer();
+        match self.format {
+            Format::Csv(_) | Format::Json => !buffer.contains(&b'\n'),
+            Format::Raw(width) => buffer.len() + self.item.len() < width.saturating_mul(4),
+            Format::Npy => buffer.len() + self.item.len() < self.frames.frame_length(),
+        }
     }
 
     /// Reads the next record into `record`.
