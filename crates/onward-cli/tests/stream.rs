@@ -257,6 +257,7 @@ fn killed_anywhere_and_resumed_to_the_same_bits() {
     let folder = folder.path();
     put(folder, "s.csv", csv(0..60_000));
     out(folder, &["s.csv", "--checkpoint=whole", "--output=summary"]);
+    put(folder, ".c.Xy12ab.partial", "half a checkpoint");
     for n in 0..6u64 {
         let resume = folder.join("c").exists();
         let arguments =
@@ -269,6 +270,9 @@ fn killed_anywhere_and_resumed_to_the_same_bits() {
     let last = if folder.join("c").exists() { "--resume=c" } else { "--checkpoint=c" };
     let (_, stderr) = out(folder, &["s.csv", last, "--output=summary"]);
     assert!(stderr.starts_with("60,000 records"), "{stderr}");
+    let mut left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["c", "s.csv", "whole"], "what the killed ones were writing");
     assert!(std::fs::read(folder.join("whole")).unwrap() == std::fs::read(folder.join("c")).unwrap());
 }
 

@@ -264,8 +264,8 @@ pub(crate) fn write_file(path: &Path, key: &str, metadata: &impl Serialize, tens
 /// # Errors
 /// What the operating system says.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
+    let folder = folder(path);
+    let mut scratch = tempfile::Builder::new().prefix(&scratch_prefix(path)).suffix(PARTIAL).tempfile_in(folder)?;
     scratch.write_all(contents)?;
     scratch.as_file().sync_all()?;
     scratch.persist(path)?;
@@ -274,6 +274,31 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
         std::io::ErrorKind::PermissionDenied if cfg!(windows) => Ok(()),
         _ => Err(error),
     })
+}
+
+/// Removes what a process that was killed while it wrote to `path` has left beside it. Whoever else may be writing there right
+/// now fails, and leaves what is at `path` as it is.
+pub fn remove_leftovers(path: &Path) {
+    let prefix = scratch_prefix(path);
+    for entry in std::fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(PARTIAL) {
+            // What cannot be removed does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What unfinished files are called at the end.
+const PARTIAL: &str = ".partial";
+
+fn scratch_prefix(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

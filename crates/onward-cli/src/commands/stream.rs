@@ -4,6 +4,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::feed::Feed;
 use crate::progress::grouped;
 use anyhow::{Context, Result};
+use onward::checkpoint::remove_leftovers;
 use onward::settings::Seed;
 use onward::train::stream::{Learner, StreamRule, StreamSettings, Task, Verdict, WrongLabels, WrongWindows};
 use onward_data::records::{Columns, Format, LabelColumn, Next, Record, Records};
@@ -238,6 +239,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
     })
     .context("Ctrl-C could not be prepared for")?;
+    if let Some(path) = stream.checkpoint.as_ref().filter(|_| !args.frozen) {
+        remove_leftovers(path);
+    }
     let stall = Duration::from_secs_f64(args.stall);
     let (feed, skip) = match args.listen {
         Some(address) => {
