@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, and the help that says so.
 
-use crate::commands::{bench, completions, eval, experiments, inspect, predict, reproduce, samples, stream, train};
+use crate::commands::{
+    bench, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream, train,
+};
 use clap::{Parser, Subcommand};
 
 /// Train neural networks with forward passes only (Hinton's Forward-Forward algorithm).
@@ -25,6 +27,10 @@ pub enum Command {
     Stream(Box<stream::Args>),
     /// Say what a run or a checkpoint is, and how it went.
     Inspect(inspect::Args),
+    /// Say what is wrong with a run, and what helps.
+    Doctor(doctor::Args),
+    /// Write a run as a page to look at, or compare several runs on one page.
+    Report(report::Args),
     /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
     Reproduce(reproduce::Args),
     /// Measure how fast this machine trains and reads out, beside what its processor and memory can do.
@@ -44,6 +50,8 @@ itself, to be more active on real data and less on data that should not occur.
 
   onward train                 train on MNIST, which is built in: under a minute
   onward inspect RUN           how that went
+  onward doctor RUN            what is wrong with it, if anything
+  onward report RUN RUN        runs compared: errors and curves, as a page
   onward predict RUN a.png     what the network makes of images of your own
   onward train --data PATH     the same on your data: images, CSV, NPY, IDX
   onward stream sensor.csv     learn from records as they come, without end

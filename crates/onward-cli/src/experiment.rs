@@ -86,6 +86,11 @@ embedded![
     "unsupervised-small",
     "unsupervised-local",
     "unsupervised-local-small",
+    "recurrent",
+    "recurrent-small",
+    "cifar10",
+    "cifar10-max",
+    "cifar10-backprop",
 ];
 
 impl Experiment {

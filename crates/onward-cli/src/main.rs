@@ -3,11 +3,14 @@
 mod args;
 mod commands;
 mod confusion;
+mod cost;
 mod exit;
 mod experiment;
 mod feed;
+mod health;
 mod picture;
 mod progress;
+mod report;
 mod run_dir;
 mod settings;
 mod source;
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
         Some(Command::Eval(args)) => commands::eval::run(args),
         Some(Command::Predict(args)) => commands::predict::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args),
+        Some(Command::Doctor(args)) => commands::doctor::run(args),
+        Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Stream(args)) => commands::stream::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),

@@ -161,7 +161,7 @@ fn code(colour: [f32; 3], ink: Ink) -> String {
 }
 
 /// `from: (rows, columns)` in fewer or as many pixels: each is the mean of the area it covers.
-fn shrink(from: &[f32], (rows, columns): (usize, usize), (to_rows, to_columns): (usize, usize)) -> Vec<f32> {
+pub fn shrink(from: &[f32], (rows, columns): (usize, usize), (to_rows, to_columns): (usize, usize)) -> Vec<f32> {
     let mut to = Vec::with_capacity(to_rows * to_columns);
     for row in cover(rows, to_rows) {
         for column in cover(columns, to_columns) {

@@ -1,8 +1,11 @@
 //! How training is shown: a bar on a terminal, plain lines in a pipe, JSON lines for programs, or nothing.
 
+use crate::health::Finding;
 use crate::run_dir::{Metrics, Summary};
+use crate::settings::wrapped;
 use indicatif::{ProgressBar, ProgressStyle};
 use onward::events::StepReport;
+use onward::settings::Rule;
 use onward::{Network, Readout};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,7 +106,7 @@ impl Progress {
         self.line(&format!(
             "{}: {}-{} units, {} parameters, {} threads",
             start.experiment,
-            start.network.inputs(),
+            start.network.shape().len(),
             widths.join("-"),
             grouped(start.network.parameters() as u64),
             start.threads
@@ -114,7 +117,11 @@ impl Progress {
         let errors: String = self.readouts.iter().map(|readout| format!("{:>13}", readout.to_string())).collect();
         let heading = if errors.is_empty() { "" } else { "validation error" };
         self.line(&format!("\n{:>18}{heading:>width$}", "", width = errors.len().max(heading.len())));
-        self.line(&format!("  epoch      loss  {errors}  goodness +/- (threshold: 1)"));
+        let goodness = match start.network.recipe().rule {
+            Rule::ForwardForward => "  goodness +/- (threshold: 1)",
+            _ => "",
+        };
+        self.line(&format!("  epoch      loss  {errors}{goodness}"));
     }
 
     /// One step is done.
@@ -159,6 +166,14 @@ impl Progress {
     pub fn say(&self, text: &str) {
         if self.mode != Mode::Json {
             self.line(text);
+        }
+    }
+
+    /// Something is going wrong.
+    pub fn warn(&self, Finding { text, hint }: &Finding) {
+        match self.mode {
+            Mode::Json => self.line(&json!({ "event": "warning", "text": text, "hint": hint }).to_string()),
+            _ => wrapped(&format!("warning: {text} {hint}"), 80).iter().for_each(|line| self.line(line)),
         }
     }
 

@@ -2,10 +2,12 @@
 
 use crate::exit::Usage;
 use crate::experiment::{Experiment, Paper};
+use crate::report::probed::Probed;
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
 use onward::events::EpochReport;
 use onward::{Readout, Trainer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,6 +31,28 @@ pub struct Metrics {
     pub seconds: f64,
     /// Validation error in per cent by readout; empty without validation samples.
     pub validation_error: BTreeMap<Readout, f64>,
+}
+
+/// A line of a file that grows by one each epoch.
+pub trait Line: Serialize + DeserializeOwned {
+    /// The file.
+    const FILE: &'static str;
+    /// Epochs done when the line was written.
+    fn epochs(&self) -> u32;
+}
+
+impl Line for Metrics {
+    const FILE: &'static str = "metrics.jsonl";
+    fn epochs(&self) -> u32 {
+        self.epoch.epoch
+    }
+}
+
+impl Line for Probed {
+    const FILE: &'static str = "probes.jsonl";
+    fn epochs(&self) -> u32 {
+        self.epoch
+    }
 }
 
 /// `summary.json`: what a run came to, with all that is needed to tell what it was.
@@ -147,12 +171,17 @@ impl RunDir {
         Ok(trainer.network().save(self.path.join("checkpoint/best.safetensors"))?)
     }
 
-    /// The epochs recorded so far, up to `epochs` of them.
+    /// The epochs recorded so far, up to `epochs` of them; see [`RunDir::lines`].
+    pub fn metrics(path: &Path, epochs: u32) -> Result<Vec<Metrics>> {
+        Self::lines(path, epochs)
+    }
+
+    /// The lines written so far, up to those of `epochs` epochs.
     ///
     /// # Errors
     /// Where the file cannot be read, or a line before its last cannot be understood.
-    pub fn metrics(path: &Path, epochs: u32) -> Result<Vec<Metrics>> {
-        let file = path.join("metrics.jsonl");
+    pub fn lines<L: Line>(path: &Path, epochs: u32) -> Result<Vec<L>> {
+        let file = path.join(L::FILE);
         if !file.exists() {
             return Ok(Vec::new());
         }
@@ -161,37 +190,76 @@ impl RunDir {
         let lines: Vec<&str> = text.lines().collect();
         let mut all = Vec::new();
         for (n, line) in lines.iter().enumerate() {
-            match serde_json::from_str::<Metrics>(line) {
-                Ok(metrics) if metrics.epoch.epoch <= epochs => all.push(metrics),
+            match serde_json::from_str::<L>(line) {
+                Ok(line) if line.epochs() <= epochs => all.push(line),
                 Ok(_) => break,
                 // A run that was killed may have left half a line behind.
                 Err(_) if n + 1 == lines.len() => break,
                 Err(error) => {
-                    return Err(Usage(format!("{}:{}: not a line of metrics: {error}", file.display(), n + 1)).into());
+                    return Err(Usage(format!("{}:{}: not a line of it: {error}", file.display(), n + 1)).into());
                 }
             }
         }
         Ok(all)
     }
 
-    /// Replaces `metrics.jsonl`.
-    pub fn write_metrics(&self, all: &[Metrics]) -> Result<()> {
+    /// Replaces a file of lines.
+    pub fn write_lines<L: Line>(&self, all: &[L]) -> Result<()> {
         let mut text = String::new();
-        for metrics in all {
-            text.push_str(&serde_json::to_string(metrics)?);
+        for line in all {
+            text.push_str(&serde_json::to_string(line)?);
             text.push('\n');
         }
-        self.write("metrics.jsonl", text.as_bytes())
+        self.write(L::FILE, text.as_bytes())
     }
 
-    /// Adds a line to `metrics.jsonl`.
-    pub fn add_metrics(&self, metrics: &Metrics) -> Result<()> {
-        let name = self.path.join("metrics.jsonl");
+    /// Adds a line.
+    pub fn add_line<L: Line>(&self, line: &L) -> Result<()> {
+        let name = self.path.join(L::FILE);
         let add = || {
             let mut file = File::options().create(true).append(true).open(&name)?;
-            file.write_all(format!("{}\n", serde_json::to_string(metrics)?).as_bytes())
+            file.write_all(format!("{}\n", serde_json::to_string(line)?).as_bytes())
         };
         add().with_context(|| format!("{}: it could not be written", name.display()))
+    }
+
+    /// The summary of a finished run; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn summary(path: &Path) -> Result<Option<Summary>> {
+        let file = path.join("summary.json");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("{}: it could not be read", file.display()))?;
+        let summary = serde_json::from_str(&text);
+        Ok(Some(summary.map_err(|error| Usage(format!("{}: not a run's summary: {error}", file.display())))?))
+    }
+
+    /// Whether some process trains in this run directory now.
+    pub fn in_use(path: &Path) -> bool {
+        let lock = File::open(path.join(".lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+    }
+
+    /// Writes `report.html`.
+    pub fn write_report(&self, html: &str) -> Result<()> {
+        self.write("report.html", html.as_bytes())
+    }
+
+    /// Why training failed, if it did.
+    pub const FAILURE: &str = "failure.txt";
+
+    /// Notes why training failed; where even that fails, there is no place for it.
+    pub fn note_failure(&self, error: &anyhow::Error) {
+        let _ = self.write(Self::FAILURE, format!("{error:#}\n").as_bytes());
+    }
+
+    /// Takes back [`RunDir::note_failure`]: training goes on.
+    pub fn clear_failure(&self) {
+        let _ = std::fs::remove_file(self.path.join(Self::FAILURE));
     }
 
     /// Writes `summary.json`.

@@ -47,8 +47,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("about", Text, "What it shows, in a sentence."),
     setting(
         "rule",
-        Word(&["forward-forward"]),
-        "How weights learn: each layer for itself, from a positive and a negative pass.",
+        Word(&["forward-forward", "backprop", "perturbation"]),
+        "How weights learn: each layer for itself, from a positive and a negative pass; or, to compare with, by the head's gradient sent down through all layers, or by random nudges of all weights.",
     ),
     setting(
         "seed",
@@ -89,8 +89,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "network.label",
-        Word(&["replace", "prepend", "none"]),
-        "Where the label goes in: in place of the first inputs, in front of them all, or nowhere (learning without labels; the softmax head alone is told).",
+        Word(&["replace", "prepend", "top", "none"]),
+        "Where the label goes in: in place of the first inputs, in front of them all, at the top (of a recurrent network), or nowhere (learning without labels; the softmax head alone is told).",
     ),
     setting("network.label_strength", Number(0.01, 100.0), "What a label's input is set to."),
     setting(
@@ -108,6 +108,14 @@ pub const SETTINGS: &[Setting] = &[
         Number(0.0, 0.99),
         "The share of each layer's activities that is silenced while training.",
     ),
+    setting(
+        "recurrent.iterations",
+        Whole(0, 1_000),
+        "Top-down connections: moments that the network runs for, and learns at, while training; 0: there are none.",
+    ),
+    setting("recurrent.keep", Number(0.0, 0.999), "How much of a layer's state is kept from one moment to the next."),
+    setting("recurrent.first", Whole(1, 1_000), "The first moment whose goodness the every-label readout averages."),
+    setting("recurrent.last", Whole(1, 1_000), "The last moment whose goodness the every-label readout averages."),
     setting(
         "goodness.kind",
         Word(&["sum-of-squares", "mean-of-squares", "sum"]),
@@ -176,6 +184,11 @@ pub const SETTINGS: &[Setting] = &[
         "Layers at the bottom that neither readout looks at; the last layer always counts.",
     ),
     setting(
+        "readout.margin",
+        Number(0.0, 1e9),
+        "Early exit: a sample goes no further up once its likeliest label leads the next by so many nats; 0: never.",
+    ),
+    setting(
         "training.epochs",
         Whole(1, 1_000_000),
         "Visits to the whole training set; with greedy order, for each layer.",
@@ -201,6 +214,12 @@ pub const SETTINGS: &[Setting] = &[
         Number(0.0, 0.1),
         "A sample's step in a layer is left out where its probability of being told wrong is below this.",
     ),
+    setting(
+        "rival.parts",
+        Whole(1, 65_536),
+        "Backpropagation: each batch goes through in so many parts and only their gradients add up, which saves memory.",
+    ),
+    setting("rival.nudge", Number(1e-9, 1.0), "Perturbation: how far each weight is nudged."),
 ];
 
 /// The kinds of layers that are written as tables, with their settings; those with a default may be left out.
@@ -403,7 +422,8 @@ pub fn document(values: &Table) -> String {
     text
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+/// `text` in lines of at most `width` characters, where its words allow.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is always a line");

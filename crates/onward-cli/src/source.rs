@@ -17,6 +17,13 @@ pub struct Samples {
     pub test: Option<Dataset>,
 }
 
+impl Samples {
+    /// What the layers are probed with after each epoch.
+    pub fn probed_on(&self) -> &'static str {
+        if self.validation.is_some() { "validation" } else { "training" }
+    }
+}
+
 /// Everything at a source: training samples, and test samples where it has any.
 ///
 /// # Errors

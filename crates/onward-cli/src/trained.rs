@@ -46,6 +46,16 @@ impl Trained {
         Err(Usage(format!("{}: {problem}", path.display())).into())
     }
 
+    /// The run directory.
+    ///
+    /// # Errors
+    /// A [`Usage`] where the checkpoint lies in none.
+    pub fn run_directory(&self) -> Result<PathBuf> {
+        let problem =
+            || format!("{}: it lies in no run directory, which is what is asked for", self.checkpoint.display());
+        self.run.clone().ok_or_else(|| Usage(problem()).into())
+    }
+
     /// What the checkpoint says of itself.
     pub fn info(&self) -> Result<Info> {
         Ok(Info::read(&self.checkpoint)?)

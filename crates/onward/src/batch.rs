@@ -63,6 +63,9 @@ impl Batch {
     }
 
     /// Reads the samples `which` of `data`, each shifted at random by up to `shift` pixels where a stream is given.
+    ///
+    /// # Panics
+    /// Where the data does not have the shape that the network was made for.
     pub fn load(
         &mut self,
         network: &Network,
@@ -70,11 +73,20 @@ impl Batch {
         which: impl ExactSizeIterator<Item = usize>,
         shift: Option<(usize, &mut Random)>,
     ) {
-        let (shape, code, width) = (data.shape(), network.label_width(), network.inputs());
-        assert_eq!(shape, network.shape(), "the data must have the shape that the network was made for");
+        self.load_as(Layout::of(network), data, which, shift);
+    }
+
+    pub(crate) fn load_as(
+        &mut self,
+        layout: Layout,
+        data: &Dataset,
+        which: impl ExactSizeIterator<Item = usize>,
+        shift: Option<(usize, &mut Random)>,
+    ) {
+        let Layout { shape, width, first, code } = layout;
+        assert_eq!(data.shape(), shape, "the data must have the shape that the network was made for");
         let (n, mut shift) = (which.len(), shift);
-        self.width = width;
-        self.first = if network.label_place() == LabelPlace::Prepend { code } else { 0 };
+        (self.width, self.first) = (width, first);
         self.values.resize(n * width, 0.0);
         self.labels.clear();
         let mut scratch = vec![0.0; if shift.is_some() { shape.len() } else { 0 }];
@@ -93,6 +105,26 @@ impl Batch {
             self.labels.extend(data.labels().get(sample));
         }
         self.measure(0);
+    }
+}
+
+/// How samples are laid out as a network's first inputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    shape: crate::Shape,
+    /// Numbers of a sample, label included.
+    width: usize,
+    /// Where its own values start.
+    first: usize,
+    /// How many inputs the label takes.
+    code: usize,
+}
+
+impl Layout {
+    pub fn of(network: &Network) -> Self {
+        let code = network.label_width();
+        let first = if network.label_place() == LabelPlace::Prepend { code } else { 0 };
+        Layout { shape: network.shape(), width: network.sample_width(), first, code }
     }
 }
 

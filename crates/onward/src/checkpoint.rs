@@ -265,7 +265,12 @@ pub(crate) fn write_file(path: &Path, key: &str, metadata: &impl Serialize, tens
 /// What the operating system says.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let folder = folder(path);
-    let mut scratch = tempfile::Builder::new().prefix(&scratch_prefix(path)).suffix(PARTIAL).tempfile_in(folder)?;
+    let (prefix, mut scratch) = (scratch_prefix(path), tempfile::Builder::new());
+    scratch.prefix(&prefix).suffix(PARTIAL);
+    // Scratch files are private by default; what stays is for whoever the user's mask lets in.
+    #[cfg(unix)]
+    scratch.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut scratch = scratch.tempfile_in(folder)?;
     scratch.write_all(contents)?;
     scratch.as_file().sync_all()?;
     scratch.persist(path)?;

@@ -58,13 +58,16 @@ pub struct EpochReport {
     pub epoch: u32,
     /// Steps taken in all.
     pub step: u64,
-    /// Mean loss per sample and learning layer, in nats.
+    /// Mean loss per sample and learning layer, in nats; for rules other than Forward-Forward, per sample.
     pub loss: f64,
     /// The head's cross-entropy per sample, in nats.
     pub head_loss: Option<f64>,
+    /// Of the slopes that weight perturbation estimated: their variance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_variance: Option<f64>,
     /// What the learning rates were multiplied by.
     pub gain: f32,
-    /// Each layer that learned, from the bottom.
+    /// Each layer that learned by its own goodness, from the bottom.
     pub layers: Vec<LayerReport>,
 }
 

@@ -10,7 +10,7 @@ use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, Normalization, Recipe};
+use crate::settings::{LabelPlace, Normalization, Recipe, Rule};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -109,6 +109,17 @@ impl Network {
         }
     }
 
+    /// Changes how clear a label must be for a sample to go no further up (`readout.margin`).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where it is out of range, or the network is recurrent.
+    pub fn set_exit_margin(&mut self, margin: f32) -> Result<()> {
+        let mut recipe = self.recipe.clone();
+        recipe.readout.margin = margin;
+        self.recipe = recipe.check()?;
+        Ok(())
+    }
+
     /// The recipe that the network was made by.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
@@ -132,6 +143,11 @@ impl Network {
     /// `I` of the first layer, label included.
     pub fn inputs(&self) -> usize {
         self.stages[0].layer.inputs()
+    }
+
+    /// What the input of a sample takes, label included, without what comes from above in a recurrent network.
+    pub(crate) fn sample_width(&self) -> usize {
+        self.shape.len() + if self.label_place() == LabelPlace::Prepend { self.classes() } else { 0 }
     }
 
     /// `L`: hidden layers.
@@ -162,7 +178,8 @@ impl Network {
 
     /// The readouts that this network offers.
     pub fn readouts(&self) -> Vec<Readout> {
-        let labels = (self.label_width() > 0).then_some(Readout::EveryLabel);
+        let goodness = self.recipe.rule == Rule::ForwardForward;
+        let labels = (goodness && self.sees_labels()).then_some(Readout::EveryLabel);
         let head = self.head.is_some().then_some(Readout::OnePass);
         labels.into_iter().chain(head).collect()
     }
@@ -179,9 +196,22 @@ impl Network {
         self.recipe.network.input_normalization
     }
 
-    /// How many inputs the label takes: `K`, or 0 where it does not go in.
+    /// How many of a sample's inputs the label takes: `K`, or 0 where it comes in at the top or not at all.
     pub(crate) fn label_width(&self) -> usize {
-        if self.label_place() == LabelPlace::None { 0 } else { self.classes() }
+        match self.label_place() {
+            LabelPlace::Replace | LabelPlace::Prepend => self.classes(),
+            LabelPlace::Top | LabelPlace::None => 0,
+        }
+    }
+
+    /// Whether layers are told labels.
+    pub(crate) fn sees_labels(&self) -> bool {
+        self.label_place() != LabelPlace::None
+    }
+
+    /// Whether there are top-down connections.
+    pub(crate) fn is_recurrent(&self) -> bool {
+        self.recipe.recurrent.iterations > 0
     }
 
     /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
@@ -199,22 +229,20 @@ impl Network {
         Some(base)
     }
 
-    /// Carries `x` up through the first `layers` layers. Shows each activity to `measure` as the layer answered it, then
-    /// to `read` as the next layer will read it. The buffers take turns: two serve any depth, and as many as there are
+    /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it. The
+    /// buffers take turns: two serve any depth, and as many as there are
     /// layers keep every activity.
     pub(crate) fn sweep(
         &self,
         x: &Inputs<'_>,
         layers: usize,
         buffers: &mut [Activity],
-        mut measure: impl FnMut(usize, &Stage, &Activity),
         mut read: impl FnMut(usize, &Activity),
     ) {
         for (l, stage) in self.stages[..layers].iter().enumerate() {
             let (below, y) = take_turns(buffers, l);
             y.resize(x.rows(), stage.layer.outputs());
             stage.layer.forward(if l == 0 { x } else { &below }, y);
-            measure(l, stage, y);
             stage.normalization.apply(y);
             read(l, y);
         }
@@ -233,6 +261,17 @@ pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> 
         let plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
         sources = vec![plan.from_above()];
         plans.push(plan);
+    }
+    if recipe.recurrent.iterations > 0 {
+        // What is above decides what a layer sees, but not what its own map is.
+        for l in 0..plans.len() {
+            let above = match plans.get(l + 1) {
+                Some(above) => above.from_below(),
+                None if recipe.network.label == LabelPlace::Top => Source::Whole(classes),
+                None => continue,
+            };
+            plans[l].sources.push(above);
+        }
     }
     Ok(plans)
 }

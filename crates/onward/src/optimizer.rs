@@ -56,6 +56,20 @@ impl Step {
         }
     }
 
+    /// The same step taken in parts, each with the gradient of a part of the batch: the first one smooths, the last one
+    /// moves. Only smoothed gradients add up so; Adam's squares do not, and its parts are the whole step.
+    pub fn part(self, first: bool, last: bool) -> Self {
+        match self {
+            Step::Smoothed { momentum, share, rate, cost } => Step::Smoothed {
+                momentum: if first { momentum } else { 1.0 },
+                share,
+                rate: if last { rate } else { 0.0 },
+                cost,
+            },
+            adam => adam,
+        }
+    }
+
     /// The same step without weight cost: for biases.
     pub fn without_cost(mut self) -> Self {
         match &mut self {

@@ -26,6 +26,19 @@ impl Activity {
         self.scale.resize(rows, 1.0);
     }
 
+    /// Keeps the blocks of `each` rows that `stays` says, and closes the gaps.
+    pub(crate) fn retain(&mut self, each: usize, stays: &[bool]) {
+        let (mut to, width) = (0, self.width);
+        for block in (0..stays.len()).filter(|&block| stays[block]) {
+            let from = block * each;
+            self.values.copy_within(from * width..(from + each) * width, to * width);
+            self.squares.copy_within(from..from + each, to);
+            self.scale.copy_within(from..from + each, to);
+            to += each;
+        }
+        self.resize(to, width);
+    }
+
     /// `R`.
     pub fn rows(&self) -> usize {
         self.squares.len()

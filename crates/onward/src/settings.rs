@@ -18,6 +18,8 @@ pub struct Recipe {
     pub engine: EngineSettings,
     /// The layers and what lies between them.
     pub network: NetworkSettings,
+    /// Top-down connections.
+    pub recurrent: RecurrentSettings,
     /// What layers raise and lower.
     pub goodness: GoodnessSettings,
     /// What layers gain by it.
@@ -36,6 +38,25 @@ pub struct Recipe {
     pub readout: ReadoutSettings,
     /// Epochs, batches, order.
     pub training: TrainingSettings,
+    /// What only the rules that Forward-Forward is compared with need.
+    pub rival: RivalSettings,
+}
+
+/// What only backpropagation and perturbation need.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RivalSettings {
+    /// Backpropagation: each batch goes through in so many parts and only their gradients add up, which saves memory;
+    /// 1 to 65,536.
+    pub parts: usize,
+    /// Perturbation: how far each weight is nudged, above 0 to 1.
+    pub nudge: f32,
+}
+
+impl Default for RivalSettings {
+    fn default() -> Self {
+        RivalSettings { parts: 1, nudge: 0.001 }
+    }
 }
 
 /// How weights learn.
@@ -45,6 +66,10 @@ pub enum Rule {
     /// Each layer for itself, from a positive and a negative pass.
     #[default]
     ForwardForward,
+    /// The gradient of the head's cross-entropy, sent down through all layers: for comparison.
+    Backprop,
+    /// All weights are nudged at random, and step along the nudge as far as it helped: for comparison.
+    Perturbation,
 }
 
 /// The seed of all random streams.
@@ -120,6 +145,26 @@ impl Default for NetworkSettings {
             normalization: Normalization::Rms,
             dropout: 0.0,
         }
+    }
+}
+
+/// Top-down connections: each layer is driven by the layers above and below as they were a moment earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecurrentSettings {
+    /// Moments that a network runs for, and learns at, while training; 0 to 1,000. 0: no top-down connections.
+    pub iterations: u32,
+    /// How much of a state is kept from one moment to the next, 0 to below 1.
+    pub keep: f32,
+    /// The first moment (from 1) whose goodness the every-label readout averages.
+    pub first: u32,
+    /// The last one; at most 1,000.
+    pub last: u32,
+}
+
+impl Default for RecurrentSettings {
+    fn default() -> Self {
+        RecurrentSettings { iterations: 0, keep: 0.3, first: 3, last: 5 }
     }
 }
 
@@ -223,6 +268,8 @@ pub enum LabelPlace {
     Replace,
     /// It goes in front of the inputs, which are all kept.
     Prepend,
+    /// At the top of a recurrent network, as if it were the layer above the last (paper, section 3.4).
+    Top,
     /// It does not go in: layers learn from the inputs alone, and only a softmax head is told (paper, section 3.2).
     None,
 }
@@ -463,16 +510,19 @@ pub enum HeadMemory {
 }
 
 /// How labels are read out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadoutSettings {
     /// Layers at the bottom that neither readout looks at; the last layer always counts.
     pub skip: usize,
+    /// Early exit: a sample goes no further up once the likeliest label leads the next by so many nats, 0 to 1e9; 0: every
+    /// sample goes all the way (LightFF, arXiv 2404.05241).
+    pub margin: f32,
 }
 
 impl Default for ReadoutSettings {
     fn default() -> Self {
-        ReadoutSettings { skip: 1 }
+        ReadoutSettings { skip: 1, margin: 0.0 }
     }
 }
 
@@ -594,6 +644,13 @@ impl Recipe {
         range("head.rate", self.head.rate, f32::MIN_POSITIVE, 10.0)?;
         range("head.momentum", self.head.momentum, 0.0, BELOW_1)?;
         range("head.weight_cost", self.head.weight_cost, 0.0, 10.0)?;
+        range("readout.margin", self.readout.margin, 0.0, 1e9)?;
+        if self.readout.margin > 0.0 && self.recurrent.iterations > 0 {
+            return Err(Error::setting(
+                "readout.margin",
+                "samples leave a network layer by layer, but with `recurrent.iterations` layers answer together: set one back",
+            ));
+        }
         range("training.epochs", self.training.epochs, 1, 1_000_000)?;
         range("training.batch", self.training.batch, 1, 65_536)?;
         range("training.rest", self.training.rest, 0, 1_000)?;
@@ -604,6 +661,67 @@ impl Recipe {
             ));
         }
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
+        range("recurrent.iterations", self.recurrent.iterations, 0, 1_000)?;
+        range("recurrent.keep", self.recurrent.keep, 0.0, BELOW_1)?;
+        range("recurrent.last", self.recurrent.last, 1, 1_000)?;
+        range("recurrent.first", self.recurrent.first, 1, self.recurrent.last)?;
+        if self.recurrent.iterations > 0 {
+            let refused = |key: &str, why: &str| {
+                let both = "`recurrent.iterations` is above 0: set one of them back";
+                Err(Error::setting(key, format!("{why}, but {both}")))
+            };
+            if !matches!(self.network.label, LabelPlace::Top | LabelPlace::None) {
+                return refused(
+                    "network.label",
+                    "\"replace\" and \"prepend\" put the label beside the input, not at the top",
+                );
+            }
+            if self.rule != Rule::ForwardForward {
+                return refused("rule", "only \"forward-forward\" trains top-down connections");
+            }
+            if self.training.order == Order::Greedy {
+                return refused("training.order", "\"greedy\" trains layers before those above them are there");
+            }
+            if self.network.dropout > 0.0 {
+                return refused("network.dropout", "dropout silences units of one pass, not of many moments");
+            }
+            if self.network.normalization == Normalization::Layer {
+                return refused("network.normalization", "\"layer\" would subtract a state's mean at every moment");
+            }
+            if self.network.layers.iter().any(|layer| matches!(layer, LayerSettings::Conv(_))) {
+                return refused("network.layers", "convolution layers have no top-down connections (local ones do)");
+            }
+            if self.head.memory == HeadMemory::Recompute {
+                return refused("head.memory", "\"recompute\" saves nothing where states are kept anyway");
+            }
+        } else if self.network.label == LabelPlace::Top {
+            return Err(Error::setting(
+                "network.label",
+                "\"top\" needs top-down connections: set `recurrent.iterations`, or use \"replace\" or \"prepend\"",
+            ));
+        }
+        range("rival.parts", self.rival.parts, 1, 65_536)?;
+        range("rival.nudge", self.rival.nudge, f32::MIN_POSITIVE, 1.0)?;
+        if self.rule != Rule::ForwardForward {
+            let refused = |key: &str, why: &str| {
+                Err(Error::setting(key, format!("{why}, but `rule` is not \"forward-forward\": set one of them back")))
+            };
+            if !self.head.enabled {
+                return refused("head.enabled", "without a softmax head there is nothing to learn from");
+            }
+            if self.training.order == Order::Greedy {
+                return refused("training.order", "\"greedy\" trains layers one after another");
+            }
+            if self.training.rest > 0 {
+                return refused("training.rest", "samples rest by their goodness");
+            }
+        }
+        if self.rival.parts > 1 && self.optimizer.kind == OptimizerKind::Adam {
+            return Err(Error::setting(
+                "rival.parts",
+                "the parts of a batch add up in smoothed gradients, not in \"adam\"",
+            ));
+        }
         range("negatives.blurs", self.negatives.blurs, 0, 1_000)?;
         range("negatives.tiles", self.negatives.tiles, 1, 1_000)?;
         if self.negatives.kind == NegativesKind::Hard && !self.head.enabled {
@@ -613,14 +731,15 @@ impl Recipe {
                  enable the head, or use \"uniform\"",
             ));
         }
-        if self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
+        let forward_forward = self.rule == Rule::ForwardForward;
+        if forward_forward && self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" and \"uniform\" are wrong labels, but with `network.label` \"none\" no label goes in: \
                  use \"hybrid\" or \"shuffled\"",
             ));
         }
-        if self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
+        if forward_forward && self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hybrid\" patches samples of a batch together, but `training.batch` is 1: raise it",

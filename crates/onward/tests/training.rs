@@ -50,6 +50,14 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
         (r.network.label, r.negatives.kind) = (LabelPlace::None, NegativesKind::Shuffled);
         r.head.memory = HeadMemory::Recompute;
     });
+    add("recurrent", |r| {
+        (r.network.label, r.recurrent.iterations, r.readout.skip) = (LabelPlace::Top, 4, 0);
+        r.optimizer.rate = 0.003;
+    });
+    add("recurrent, shuffled", |r| {
+        (r.network.label, r.recurrent.iterations) = (LabelPlace::None, 2);
+        r.negatives.kind = NegativesKind::Shuffled;
+    });
     add("hybrids with labels", |r| r.negatives.kind = NegativesKind::Hybrid);
     all
 }

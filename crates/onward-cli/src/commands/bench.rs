@@ -1,11 +1,17 @@
 //! `onward bench`: how fast this machine trains, and how close that is to what it can do.
 
+use crate::cost::{BUFFERS, Limits};
 use crate::exit::Usage;
+use crate::experiment::Experiment;
+use crate::run_dir::peak_rss_bytes;
 use crate::terminal;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use onward::engine::limits::{bandwidth, peak_flops};
-use onward::settings::{HeadMemory, LayerSettings, Precision};
-use onward::{Dataset, Event, Flow, Readout, Recipe, Trainer};
+use onward::settings::{
+    Fields, HeadMemory, LayerSettings, NegativesKind, NegativesSettings, NetworkSettings, Order, Precision, Rule,
+};
+use onward::{Dataset, Event, Flow, Readout, Recipe, Shape, Trainer, Values};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -30,6 +36,9 @@ pub struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Measure the memory of one network, in this process.
+    #[arg(long, hide = true)]
+    memory_of: Option<String>,
 }
 
 /// What can be measured.
@@ -41,14 +50,22 @@ enum What {
     Step,
     /// Reading labels out: every-label, one-pass, and one sample alone.
     Evaluate,
-    /// Memory for activities against depth.
+    /// Peak memory against depth: Forward-Forward and backpropagation.
     Memory,
     /// Training against width, depth, batch and threads.
     Scaling,
+    /// Training of every kind of layer and by every rule, as the experiments have them.
+    Kinds,
+    /// Error and time of early exit, by the margin that is enough (trains a network first).
+    Exit,
 }
 
 /// Measures, and prints.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(of) = &args.memory_of {
+        let of: MemoryOf = serde_json::from_str(of).map_err(|error| Usage(format!("--memory-of: {error}")))?;
+        return of.measure();
+    }
     if !(0.05..=3600.0).contains(&args.seconds) {
         return Err(Usage(format!("--seconds {}: expected 0.05 to 3600", args.seconds)).into());
     }
@@ -58,12 +75,14 @@ pub fn run(args: &Args) -> Result<()> {
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
     let mut all = serde_json::Map::new();
     all.insert("threads".into(), threads.into());
-    let parts: [(What, &str, Part<'_>); 5] = [
+    let parts: [(What, &str, Part<'_>); 7] = [
         (What::Limits, "limits", Bench::limits),
         (What::Step, "step", Bench::step),
         (What::Evaluate, "evaluate", Bench::evaluate),
         (What::Memory, "memory", Bench::memory),
         (What::Scaling, "scaling", Bench::scaling),
+        (What::Kinds, "kinds", Bench::kinds),
+        (What::Exit, "exit", Bench::exit),
     ];
     for (what, name, measure) in parts {
         if wanted(what) {
@@ -77,6 +96,78 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json { terminal::print(&format!("{:#}\n", Value::Object(all))) } else { Ok(()) }
 }
 
+/// Networks whose memory is measured: a name, what they are, and how deep.
+const NETS: &[(&str, &str, &[usize])] = &[
+    ("narrow", "layers of 100 units, batch 1,000", &[4, 16, 64]),
+    ("convolutions", "3×3 convolutions of 8 channels on 28×28, batch 100", &[2, 8, 32]),
+    ("wide", "layers of 1,000 units, batch 100", &[2, 4, 8]),
+];
+
+/// Ways of training whose memory is measured: a name, and what they are.
+const WAYS: &[(&str, &str)] = &[
+    ("keep", "simultaneous, kept for head"),
+    ("recompute", "simultaneous, recomputed"),
+    ("greedy", "greedy"),
+    ("backprop", "backprop"),
+    ("parts", "backprop in 10 parts"),
+];
+
+/// One network trained in one way: measured in a process of its own, for a process's peak never falls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct MemoryOf {
+    net: String,
+    way: String,
+    depth: usize,
+}
+
+impl MemoryOf {
+    fn in_a_process_of_its_own(&self) -> Result<Value> {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["bench", "--memory-of", &serde_json::to_string(self)?])
+            .output()
+            .context("the process to measure memory in could not be started")?;
+        anyhow::ensure!(output.status.success(), "measuring memory: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Takes three steps, and prints the peak before and after.
+    fn measure(&self) -> Result<()> {
+        let mut recipe = Recipe {
+            negatives: NegativesSettings { kind: NegativesKind::Uniform, ..Default::default() },
+            ..Default::default()
+        };
+        let conv = LayerSettings::Conv(Fields { channels: 8, field: 3, stride: 1, pad: 1 });
+        (recipe.network.layers, recipe.training.batch) = match &self.net[..] {
+            "narrow" => (vec![100.into(); self.depth], 1_000),
+            "convolutions" => (vec![conv; self.depth], 100),
+            _ => (vec![1_000.into(); self.depth], 100),
+        };
+        recipe.training.epochs = 1;
+        match &self.way[..] {
+            "keep" => {}
+            "recompute" => recipe.head.memory = HeadMemory::Recompute,
+            "greedy" => (recipe.training.order, recipe.head.memory) = (Order::Greedy, HeadMemory::Recompute),
+            way => {
+                recipe.rule = Rule::Backprop;
+                recipe.rival.parts = if way == "parts" { 10 } else { 1 };
+            }
+        }
+        let (shape, samples) = (Shape::image(1, 28, 28), 3 * recipe.training.batch);
+        let bytes = (0..samples * shape.len()).map(|i| (i * 7919 % 256) as u8).collect();
+        let labels = (0..samples as u32).map(|n| n % 10).collect();
+        let names = (0..10).map(|n| n.to_string()).collect();
+        let data = Dataset::new(shape, Values::Bytes(bytes), labels, names)?;
+        let mut trainer = Trainer::new(recipe, &data)?;
+        let before = peak_rss_bytes();
+        trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue)?;
+        // Weight and smoothed gradient.
+        let weights = trainer.network().parameters() * 8;
+        let activities = trainer.activity_bytes();
+        let line = json!({ "before": before, "peak": peak_rss_bytes(), "weights": weights, "activities": activities });
+        terminal::print(&format!("{line}\n"))
+    }
+}
+
 /// What a measurement answers: for programs, and for people.
 type Part<'a> = fn(&Bench<'a>) -> Result<(Value, String)>;
 
@@ -85,12 +176,6 @@ struct Bench<'a> {
     threads: usize,
     data: Dataset,
 }
-
-/// Bytes of a buffer that the last cache holds, and of one that it does not.
-const BUFFERS: [(&str, usize); 2] = [("cache", 8 << 20), ("memory", 256 << 20)];
-
-/// Bytes of optimiser traffic for each weight and step: weight and smoothed gradient, read and written.
-const BYTES_PER_WEIGHT: f64 = 16.0;
 
 impl Bench<'_> {
     fn recipe(&self, layers: &[usize], batch: usize, precision: Precision) -> Recipe {
@@ -101,14 +186,20 @@ impl Bench<'_> {
         recipe
     }
 
-    /// Trains for some seconds; answers samples per second, the share of rows that had anything to learn from, and the
-    /// trainer.
-    fn train(&self, recipe: Recipe, threads: usize) -> Result<(f64, f64, Trainer)> {
+    /// Trains for some seconds; answers samples per second, and the trainer.
+    fn train(&self, recipe: Recipe, data: &Dataset, threads: usize) -> Result<(f64, Trainer)> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let slow = recipe.engine.precision == Precision::Reference;
         let batch = recipe.training.batch;
-        let data = if slow { self.data.slice(0..batch.max(100))? } else { self.data.slice(0..self.data.len())? };
-        let mut trainer = Trainer::new(recipe, &data)?;
+        let few;
+        let data = match slow {
+            true => {
+                few = data.slice(0..batch.max(100))?;
+                &few
+            }
+            false => data,
+        };
+        let mut trainer = Trainer::new(recipe, data)?;
         let limit = Duration::from_secs_f64(self.args.seconds);
         // The first steps warm caches and clocks up.
         let warm = if slow { 0 } else { 20 };
@@ -124,11 +215,10 @@ impl Bench<'_> {
             }
             Flow::Continue
         };
-        pool.install(|| trainer.fit(&data, &mut watch))?;
+        pool.install(|| trainer.fit(data, &mut watch))?;
         let steps = trainer.position().step - first;
         let rate = (steps * batch as u64) as f64 / start.elapsed().as_secs_f64();
-        let active = trainer.active_rows();
-        Ok((rate, active, trainer))
+        Ok((rate, trainer))
     }
 
     fn limits(&self) -> Result<(Value, String)> {
@@ -148,35 +238,18 @@ impl Bench<'_> {
         Ok((Value::Object(value), text))
     }
 
-    /// Seconds that the limits allow for a step: products at the peak, then the optimiser's bytes at the memory's rate.
-    fn least_seconds(&self, precision: Precision, active: f64) -> Option<f64> {
-        let peak = peak_flops(precision, self.threads)?;
-        let (layers, batch) = (&self.args.layers, self.args.batch as f64);
-        let (mut flops, mut weights, mut inputs) = (0.0, 0.0, 784.0);
-        for (l, &width) in layers.iter().enumerate() {
-            let each = 2.0 * inputs * width as f64;
-            // The first layer's image product serves all passes; the others run neutral, positive and negative rows.
-            flops += each * batch * if l == 0 { 1.0 } else { 3.0 };
-            flops += each * batch * active * if l == 0 { 1.0 } else { 2.0 };
-            weights += inputs * width as f64;
-            inputs = width as f64;
-        }
-        let bytes = weights * BYTES_PER_WEIGHT;
-        let fits = weights * 8.0 < 24e6;
-        Some(flops / peak + bytes / bandwidth(BUFFERS[usize::from(!fits)].1, self.threads))
-    }
-
     fn step(&self) -> Result<(Value, String)> {
         let (layers, batch) = (&self.args.layers, self.args.batch);
+        let limits = Limits::measure(self.threads);
         let mut text = format!("training 784-{layers:?}, batch {batch}, {} threads\n", self.threads);
         text.push_str(&format!("  {:12}{:>14}{:>14}{:>20}\n", "", "samples/s", "ms/step", "of the limit"));
         let mut value = serde_json::Map::new();
         for (name, precision) in
             [("reference", Precision::Reference), ("f32", Precision::F32), ("bf16", Precision::Bf16)]
         {
-            let (rate, active, _) = self.train(self.recipe(layers, batch, precision), self.threads)?;
-            let step = batch as f64 / rate;
-            let share = self.least_seconds(precision, active).map(|least| least / step);
+            let (rate, trainer) = self.train(self.recipe(layers, batch, precision), &self.data, self.threads)?;
+            let (step, active) = (batch as f64 / rate, trainer.active_rows());
+            let share = limits.step(&trainer).map(|least| least / step);
             let said = share.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
             text.push_str(&format!("  {name:12}{rate:>14.0}{:>14.2}{said:>20}\n", 1e3 * step));
             let line = json!({ "samples_per_second": rate, "seconds_per_step": step, "active_rows": active, "of_the_limit": share });
@@ -186,13 +259,13 @@ impl Bench<'_> {
     }
 
     fn evaluate(&self) -> Result<(Value, String)> {
-        let test = onward_mnist::test();
+        let (test, limits) = (onward_mnist::test(), Limits::measure(self.threads));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
         let mut text = format!("reading out 784-{:?}, {} threads\n", self.args.layers, self.threads);
         let mut value = serde_json::Map::new();
         for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
-            let (_, _, trainer) =
-                self.train(self.recipe(&self.args.layers, self.args.batch, precision), self.threads)?;
+            let recipe = self.recipe(&self.args.layers, self.args.batch, precision);
+            let (_, trainer) = self.train(recipe, &self.data, self.threads)?;
             let network = trainer.into_network();
             let one = test.slice(0..1)?;
             let time = |data: &Dataset, readout| -> Result<f64> {
@@ -207,8 +280,7 @@ impl Bench<'_> {
             let (every, pass) = (time(&test, Readout::EveryLabel)?, time(&test, Readout::OnePass)?);
             let alone = time(&one, Readout::OnePass)?;
             let bytes = network.parameters() as f64 * if precision == Precision::Bf16 { 2.0 } else { 4.0 };
-            // `bandwidth` counts a byte read and written as two; here every byte is read once.
-            let least = bytes / bandwidth(BUFFERS[usize::from(bytes > 24e6)].1, self.threads);
+            let least = limits.reading(bytes);
             text.push_str(&format!("  {name}: every-label, {} samples: {:.0} ms\n", test.len(), 1e3 * every));
             text.push_str(&format!("  {name}: one-pass, {} samples: {:.0} ms\n", test.len(), 1e3 * pass));
             text.push_str(&format!(
@@ -224,31 +296,34 @@ impl Bench<'_> {
     }
 
     fn memory(&self) -> Result<(Value, String)> {
-        let mut text = String::from("memory for activities in training, MB (width 100, batch 100)\n");
-        text.push_str(&format!(
-            "  {:>8}{:>22}{:>24}{:>12}\n",
-            "layers", "kept for the head", "recomputed for it", "weights"
-        ));
-        let mut lines = Vec::new();
-        for depth in [2, 4, 8, 16, 32, 64] {
-            let mut bytes = [0; 2];
-            let mut weights = 0;
-            for (bytes, memory) in bytes.iter_mut().zip([HeadMemory::Keep, HeadMemory::Recompute]) {
-                let mut recipe = self.recipe(&vec![100; depth], 100, Precision::F32);
-                recipe.head.memory = memory;
-                recipe.training.epochs = 1;
-                let data = self.data.slice(0..200)?;
-                let mut trainer = Trainer::new(recipe, &data)?;
-                trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue)?;
-                *bytes = trainer.activity_bytes();
-                weights = trainer.network().parameters() * 8;
+        let mut text = String::new();
+        let mut all = serde_json::Map::new();
+        for (net, title, depths) in NETS {
+            text.push_str(&format!("peak memory of training, MB: {title}\n  {:>30}", "layers"));
+            depths.iter().for_each(|depth| text.push_str(&format!("{depth:>12}")));
+            text.push('\n');
+            let mut lines = Vec::new();
+            for (way, said) in WAYS {
+                text.push_str(&format!("  {said:>30}"));
+                for &depth in *depths {
+                    let of = MemoryOf { net: (*net).into(), way: (*way).into(), depth };
+                    let measured = of.in_a_process_of_its_own()?;
+                    let at = |key: &str| measured[key].as_f64().unwrap_or(f64::NAN);
+                    text.push_str(&format!("{:>12.1}", (at("peak") - at("before")) / 1e6));
+                    lines.push(json!({ "way": said, "layers": depth, "measured": measured }));
+                }
+                text.push('\n');
             }
-            let [keep, recompute] = bytes;
-            let mb = |bytes: usize| bytes as f64 / 1e6;
-            text.push_str(&format!("  {depth:>8}{:>22.2}{:>24.2}{:>12.2}\n", mb(keep), mb(recompute), mb(weights)));
-            lines.push(json!({ "layers": depth, "keep": keep, "recompute": recompute, "weights": weights }));
+            let weights = depths.iter().map(|&depth| {
+                let of = lines.iter().find(|line| line["layers"] == depth);
+                of.and_then(|line| line["measured"]["weights"].as_f64()).unwrap_or(f64::NAN)
+            });
+            text.push_str(&format!("  {:>30}", "weights and their averages"));
+            weights.for_each(|bytes| text.push_str(&format!("{:>12.1}", bytes / 1e6)));
+            text.push('\n');
+            all.insert((*net).into(), lines.into());
         }
-        Ok((lines.into(), text))
+        Ok((Value::Object(all), text))
     }
 
     fn scaling(&self) -> Result<(Value, String)> {
@@ -260,7 +335,8 @@ impl Bench<'_> {
                 text.push_str(&format!("  {name:8}"));
                 for &size in sizes {
                     let (layers, batch, threads) = build(size);
-                    let rate = self.train(self.recipe(&layers, batch, Precision::F32), threads)?.0;
+                    let recipe = self.recipe(&layers, batch, Precision::F32);
+                    let rate = self.train(recipe, &self.data, threads)?.0;
                     text.push_str(&format!("{:>14}", format!("{size}: {rate:.0}")));
                     lines.push(json!({ "size": size, "samples_per_second": rate }));
                 }
@@ -276,4 +352,102 @@ impl Bench<'_> {
         measure("threads", &counts, &|threads| (vec![1000; 3], batch, threads))?;
         Ok((Value::Object(value), text))
     }
+
+    fn kinds(&self) -> Result<(Value, String)> {
+        let limits = Limits::measure(self.threads);
+        let colour = colour_noise()?;
+        let mut text = format!("training by kind, {} threads\n", self.threads);
+        text.push_str(&format!("  {:26}{:6}{:>12}{:>16}\n", "", "", "samples/s", "of the limit"));
+        let mut lines = Vec::new();
+        let plain = |name: &str| Ok::<_, anyhow::Error>(Experiment::open(name)?.recipe);
+        let with = |name: &str, change: fn(&mut Recipe)| {
+            let mut recipe = plain(name)?;
+            change(&mut recipe);
+            Ok::<_, anyhow::Error>(recipe)
+        };
+        let conv = |channels, stride| LayerSettings::Conv(Fields { channels, field: 3, stride, pad: 1 });
+        let convolutions = Recipe {
+            network: NetworkSettings {
+                layers: vec![conv(64, 1), conv(128, 2), conv(256, 2)],
+                ..plain("unsupervised")?.network
+            },
+            ..plain("unsupervised")?
+        };
+        let kinds = [
+            ("default", plain("default")?, &self.data),
+            ("supervised", plain("supervised")?, &self.data),
+            ("unsupervised", plain("unsupervised")?, &self.data),
+            ("unsupervised-local", plain("unsupervised-local")?, &self.data),
+            ("convolutions 64-128-256", convolutions, &self.data),
+            ("recurrent", plain("recurrent")?, &self.data),
+            ("cifar10", plain("cifar10")?, &colour),
+            ("default, backprop", with("default", |r| r.rule = Rule::Backprop)?, &self.data),
+            ("default, perturbation", with("default", |r| r.rule = Rule::Perturbation)?, &self.data),
+            ("cifar10-backprop", plain("cifar10-backprop")?, &colour),
+        ];
+        for (name, recipe, data) in kinds {
+            for (said, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+                let mut recipe = recipe.clone();
+                recipe.engine.precision = precision;
+                let batch = recipe.training.batch as f64;
+                let (rate, trainer) = self.train(recipe, data, self.threads)?;
+                let share = limits.step(&trainer).map(|least| least * rate / batch);
+                let of = share.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
+                text.push_str(&format!("  {name:26}{said:6}{rate:>12.0}{of:>16}\n"));
+                lines.push(
+                    json!({ "kind": name, "precision": said, "samples_per_second": rate, "of_the_limit": share }),
+                );
+            }
+        }
+        Ok((lines.into(), text))
+    }
+
+    fn exit(&self) -> Result<(Value, String)> {
+        let mut recipe = self.recipe(&self.args.layers, self.args.batch, Precision::F32);
+        recipe.training.epochs = 3;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
+        let mut trainer = Trainer::new(recipe, &self.data)?;
+        pool.install(|| trainer.fit(&self.data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue))?;
+        let (mut network, test) = (trainer.into_network(), onward_mnist::test());
+        let mut text =
+            String::from("early exit after 3 epochs, by margin (nats): error and time on the test samples\n");
+        text.push_str(&format!("  {:>8}{:>26}{:>26}\n", "margin", "every-label", "one-pass"));
+        let mut lines = Vec::new();
+        let mut whole = [0.0; 2];
+        for margin in [0.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 5.0, 3.0, 2.0, 1.0] {
+            network.set_exit_margin(margin)?;
+            let mut line = json!({ "margin": margin });
+            text.push_str(&format!("  {:>8}", if margin == 0.0 { "never".into() } else { margin.to_string() }));
+            for (whole, readout) in whole.iter_mut().zip([Readout::EveryLabel, Readout::OnePass]) {
+                let (start, mut n, mut error) = (Instant::now(), 0u32, 0.0);
+                while n < 2 || start.elapsed().as_secs_f64() < self.args.seconds.min(1.0) {
+                    error = pool.install(|| network.evaluate(&test, readout))?.error();
+                    n += 1;
+                }
+                let seconds = start.elapsed().as_secs_f64() / f64::from(n);
+                if margin == 0.0 {
+                    *whole = seconds;
+                }
+                let said = format!("{error:.2} % in {:.0} % of it", 100.0 * seconds / *whole);
+                text.push_str(&format!("{said:>26}"));
+                line[readout.to_string()] = json!({ "error": error, "seconds": seconds });
+            }
+            text.push('\n');
+            lines.push(line);
+        }
+        Ok((lines.into(), text))
+    }
+}
+
+/// Colour images of noise in ten classes: the shape of CIFAR-10, for timing alone.
+fn colour_noise() -> Result<Dataset> {
+    let (shape, samples) = (Shape::image(3, 32, 32), 2_000);
+    let mut state = 1u32;
+    let bytes = (0..samples * shape.len()).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let labels = (0..samples as u32).map(|n| n % 10).collect();
+    let names = (0..10).map(|n| n.to_string()).collect();
+    Ok(Dataset::new(shape, Values::Bytes(bytes.collect()), labels, names)?)
 }

@@ -2,10 +2,12 @@
 
 pub mod bench;
 pub mod completions;
+pub mod doctor;
 pub mod eval;
 pub mod experiments;
 pub mod inspect;
 pub mod predict;
+pub mod report;
 pub mod reproduce;
 pub mod samples;
 pub mod stream;

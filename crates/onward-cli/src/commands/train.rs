@@ -3,7 +3,11 @@
 use crate::confusion;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
+use crate::health::Watch;
 use crate::progress::{Mode, Progress, Start, errors, grouped};
+use crate::report::mistakes::Judged;
+use crate::report::probed::{Probed, few};
+use crate::report::{Report, Status};
 use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
 use crate::settings::parse_flag;
 use crate::source::{Samples, samples};
@@ -111,7 +115,7 @@ pub fn start(experiment: Experiment, path: PathBuf, options: &Options) -> Result
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
     let run = RunDir::create(&path, &experiment)?;
-    Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new() }.train(options)
+    Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new(), probes: Vec::new() }.train(options)
 }
 
 /// Goes on with an earlier run.
@@ -123,7 +127,7 @@ pub fn resume(path: &Path, options: &Options) -> Result<Summary> {
         true => (Trainer::load(run.last())?, run.seconds()),
         false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
-    Run { run, experiment, samples, trainer, seconds, metrics: Vec::new() }.train(options)
+    Run { run, experiment, samples, trainer, seconds, metrics: Vec::new(), probes: Vec::new() }.train(options)
 }
 
 /// Threads and signals, once.
@@ -184,6 +188,7 @@ struct Run {
     /// Seconds of training before this process, and in it.
     seconds: f64,
     metrics: Vec<Metrics>,
+    probes: Vec<Probed>,
 }
 
 impl Run {
@@ -191,7 +196,9 @@ impl Run {
         let path = self.run.path().display().to_string();
         let position = self.trainer.position();
         self.metrics = RunDir::metrics(self.run.path(), position.epoch)?;
-        self.run.write_metrics(&self.metrics)?;
+        self.probes = RunDir::lines(self.run.path(), position.epoch)?;
+        self.run.write_lines(&self.metrics)?;
+        self.run.write_lines(&self.probes)?;
         let mut progress = Progress::start(
             options.progress,
             &Start {
@@ -207,9 +214,10 @@ impl Run {
         );
         self.metrics.iter().for_each(|metrics| progress.epoch(metrics));
 
+        self.run.clear_failure();
         let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * options.checkpoint_minutes));
         progress.stop();
-        outcome?;
+        outcome.inspect_err(|error| self.run.note_failure(error))?;
         if !self.trainer.is_done() {
             let at = self.trainer.position();
             progress
@@ -221,8 +229,10 @@ impl Run {
 
     /// Trains until done or interrupted, and saves what must not be lost.
     fn epochs(&mut self, progress: &Progress, between_checkpoints: Duration) -> Result<()> {
-        let Run { run, samples, trainer, seconds, metrics, .. } = self;
+        let Run { run, experiment, samples, trainer, seconds, metrics, probes } = self;
         let validation = samples.validation.as_ref();
+        let few = few(&samples.train, validation);
+        let mut watch = Watch::new(trainer.network());
         let mut failure = None;
         let mut since = Instant::now();
         let mut saved = Instant::now();
@@ -231,6 +241,10 @@ impl Run {
                 match event {
                     Event::Step(step) => {
                         progress.step(step);
+                        if step.step.is_multiple_of(Watch::STEPS) {
+                            let seen = (step.step_of_epoch + 1) * step.samples as u64;
+                            watch.look(&trainer.so_far(), seen).iter().for_each(|finding| progress.warn(finding));
+                        }
                         if saved.elapsed() >= between_checkpoints {
                             *seconds += since.elapsed().as_secs_f64();
                             run.save(trainer, *seconds)?;
@@ -239,16 +253,33 @@ impl Run {
                     }
                     Event::Epoch(epoch) => {
                         *seconds += since.elapsed().as_secs_f64();
-                        let validation_error = evaluate(trainer.network(), validation)?.0;
-                        let line = Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error };
+                        let network = trainer.network();
+                        let judged = judge(network, validation)?;
+                        let line =
+                            Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error: errors_of(&judged) };
                         progress.epoch(&line);
-                        run.add_metrics(&line)?;
+                        run.add_line(&line)?;
+                        probes.push(Probed::new(network, epoch.epoch, &few)?);
+                        run.add_line(&probes[probes.len() - 1])?;
                         let best = metrics.iter().map(mean_error).fold(f64::INFINITY, f64::min);
-                        if mean_error(&line) < best || validation.is_none() {
+                        if mean_error(&line) < best || line.validation_error.is_empty() {
                             run.save_best(trainer)?;
                         }
                         metrics.push(line);
                         run.save(trainer, *seconds)?;
+                        let report = Report {
+                            experiment,
+                            path: &run.path().display().to_string(),
+                            status: Status::Training(trainer.epochs()),
+                            metrics,
+                            probes,
+                            probed_on: samples.probed_on(),
+                            network,
+                            train: &samples.train,
+                            judged: validation.map(|data| ("validation", data, &judged[..])),
+                            summary: None,
+                        };
+                        run.write_report(&report.html())?;
                         (since, saved) = (Instant::now(), Instant::now());
                     }
                     _ => {}
@@ -276,7 +307,7 @@ impl Run {
     fn finish(self, progress: &Progress) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let network = self.trainer.network();
-        let (test_error, confusions) = evaluate(network, self.samples.test.as_ref())?;
+        let judged = judge(network, self.samples.test.as_ref())?;
         let position = self.trainer.position();
         let visited = position.step * self.experiment.recipe.training.batch as u64;
         let summary = Summary {
@@ -292,17 +323,30 @@ impl Run {
             samples_per_second: visited as f64 / self.seconds,
             peak_rss_bytes: peak_rss_bytes(),
             validation_error: self.metrics.last().map(|last| last.validation_error.clone()).unwrap_or_default(),
-            test_error,
-            test_confusion: confusions.iter().map(|(readout, e)| (*readout, e.confusion.clone())).collect(),
+            test_error: errors_of(&judged),
+            test_confusion: judged.iter().map(|one| (one.readout, one.evaluation.confusion.clone())).collect(),
             commit: option_env!("ONWARD_COMMIT").map(String::from),
             paper: self.experiment.paper.clone(),
             settings: self.experiment.to_table(),
             epochs_log: self.metrics.iter().map(Metrics::line).collect(),
         };
         self.run.write_summary(&summary)?;
+        let report = Report {
+            experiment: &self.experiment,
+            path: &path,
+            status: Status::Finished,
+            metrics: &self.metrics,
+            probes: &self.probes,
+            probed_on: self.samples.probed_on(),
+            network,
+            train: &self.samples.train,
+            judged: self.samples.test.as_ref().map(|data| ("test", data, &judged[..])),
+            summary: Some(&summary),
+        };
+        self.run.write_report(&report.html())?;
         progress.end(&path, &summary);
 
-        if let (Some(test), Some((readout, evaluation))) = (&self.samples.test, confusions.last_key_value()) {
+        if let (Some(test), Some(Judged { readout, evaluation, .. })) = (&self.samples.test, judged.last()) {
             let confusion = confusion::text(evaluation, network.class_names(), terminal::columns());
             progress.say(&format!("\nTest samples by class, {readout}:\n{}", confusion.trim_end()));
             let paper = match self.experiment.paper.error {
@@ -320,27 +364,24 @@ impl Run {
             summary.seconds,
             grouped(summary.samples_per_second as u64)
         ));
-        progress.say(&format!("Next:\n  onward inspect {path}\n  onward predict {path} IMAGE…"));
+        progress.say(&format!(
+            "Next:\n  open {path}/report.html in a browser\n  onward inspect {path}\n  onward predict {path} IMAGE…"
+        ));
         Ok(summary)
     }
 }
 
 fn mean_error(metrics: &Metrics) -> f64 {
     let errors = &metrics.validation_error;
-    errors.values().sum::<f64>() / errors.len() as f64
+    errors.values().sum::<f64>() / errors.len().max(1) as f64
 }
 
-type Evaluations = (BTreeMap<Readout, f64>, BTreeMap<Readout, onward::Evaluation>);
+/// What every readout makes of the samples, if there are any.
+fn judge(network: &Network, data: Option<&Dataset>) -> Result<Vec<Judged>> {
+    data.map_or(Ok(Vec::new()), |data| Judged::all(network, data))
+}
 
-/// Errors in per cent, and what they are made of, by every readout.
-fn evaluate(network: &Network, data: Option<&Dataset>) -> Result<Evaluations> {
-    let mut all = Evaluations::default();
-    for readout in network.readouts() {
-        if let Some(data) = data {
-            let evaluation = network.evaluate(data, readout)?;
-            all.0.insert(readout, evaluation.error());
-            all.1.insert(readout, evaluation);
-        }
-    }
-    Ok(all)
+/// Errors in per cent.
+fn errors_of(judged: &[Judged]) -> BTreeMap<Readout, f64> {
+    judged.iter().map(|one| (one.readout, one.evaluation.error())).collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod limits;
+pub(crate) mod pool;
 pub mod reference;
 
 use crate::layer::{Dense, Layer};

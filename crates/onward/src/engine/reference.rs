@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
+use crate::random::sign;
 use crate::tensor::{Tensor, Tensors, transposed};
 
 /// A fully connected layer in double precision.
@@ -127,6 +128,29 @@ impl Layer for ReferenceDense {
         if self.has_bias {
             self.bias.step(&bias, &step.without_cost());
         }
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        for (d, dx) in d.chunks_exact(self.outputs).zip(dx.chunks_exact_mut(self.inputs)) {
+            for (dx, w) in dx.iter_mut().zip(self.weight.value.chunks_exact(self.outputs)) {
+                *dx += d.iter().zip(w).map(|(d, w)| f64::from(*d) * w).sum::<f64>() as f32;
+            }
+        }
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        for (i, row) in self.weight.value.chunks_exact_mut(self.outputs).enumerate() {
+            let mask = self.mask.as_ref().map(|mask| &mask[i * self.outputs..]);
+            for (o, w) in row.iter_mut().enumerate().filter(|(o, _)| mask.is_none_or(|mask| mask[*o])) {
+                *w += f64::from(amount * sign(seed, step, i, o));
+            }
+        }
+        if self.has_bias {
+            let biases = self.bias.value.iter_mut().enumerate();
+            biases.for_each(|(o, b)| *b += f64::from(amount * sign(seed, step, self.inputs, o)));
+        }
+        true
     }
 
     fn tensors(&self) -> Vec<Tensor> {

@@ -1,10 +1,11 @@
 //! Convolution layers: all locations share their weights.
 
 use super::fields::{Field, Source, map, padded_field};
-use super::local::{Gathered, gather_rows};
+use super::local::{Gathered, gather_rows, plain};
 use super::{Activation, Dense, Layer};
 use crate::Shape;
 use crate::engine;
+use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
@@ -13,7 +14,6 @@ use crate::settings::{Fields, Precision};
 use crate::tensor::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
 
 /// Numbers that are gathered together, about: bounded memory.
 const GATHERED: usize = 1 << 21;
@@ -26,9 +26,10 @@ pub struct Conv {
     /// What each location sees, row by row.
     fields: Vec<Field>,
     layer: Box<dyn Layer>,
-    /// The rows' fields, and what they answer.
-    work: Mutex<(Vec<f32>, Activity)>,
 }
+
+/// Some rows' fields, and what they answer.
+static WORK: Pool<(Vec<f32>, Activity)> = Pool::new();
 
 impl Conv {
     /// A layer with `N(0, 1)/sqrt(a field's size)` as weights, and the map of its activity.
@@ -53,7 +54,7 @@ impl Conv {
         let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights, mask: None };
         let layer = engine::dense(precision, dense);
         let inputs = sources.iter().map(Source::len).sum();
-        Ok((Conv { inputs, channels: outputs, fields: all, layer, work: Mutex::default() }, shape))
+        Ok((Conv { inputs, channels: outputs, fields: all, layer }, shape))
     }
 
     /// The fields of rows `(rows, I)`: `(rows · locations, field)`.
@@ -84,39 +85,64 @@ impl Layer for Conv {
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         let (outputs, locations) = (self.outputs(), self.fields.len());
         y.resize(x.rows(), outputs);
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gathered, answer) = &mut *work;
-        for first in (0..x.rows()).step_by(self.rows_each()) {
-            let rows = first..(first + self.rows_each()).min(x.rows());
-            self.gather(&x.dense_rows(rows.clone()), gathered);
-            let scale = vec![1.0; rows.len() * locations];
-            answer.resize(scale.len(), self.channels);
-            let (width, scale) = (self.layer.inputs(), &scale[..]);
-            let fields = Inputs { values: gathered, width, source: None, codes: None, base: None, scale };
-            self.layer.forward(&fields, answer);
-            y.values[rows.start * outputs..rows.end * outputs].copy_from_slice(&answer.values);
-            for (squares, parts) in y.squares[rows].iter_mut().zip(answer.squares.chunks_exact(locations)) {
-                *squares = parts.iter().sum();
+        WORK.with(|(gathered, answer)| {
+            for first in (0..x.rows()).step_by(self.rows_each()) {
+                let rows = first..(first + self.rows_each()).min(x.rows());
+                self.gather(&x.dense_rows(rows.clone()), gathered);
+                let scale = vec![1.0; rows.len() * locations];
+                answer.resize(scale.len(), self.channels);
+                self.layer.forward(&plain(gathered, self.layer.inputs(), &scale), answer);
+                y.values[rows.start * outputs..rows.end * outputs].copy_from_slice(&answer.values);
+                for (squares, parts) in y.squares[rows].iter_mut().zip(answer.squares.chunks_exact(locations)) {
+                    *squares = parts.iter().sum();
+                }
             }
-        }
+        });
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
         let Gathered { values, directions, rows } = gather_rows(x, d, self.outputs());
+        // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
+        let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each() } else { rows.max(1) };
+        let parts = rows.div_ceil(each).max(1);
+        WORK.with(|(fields, _)| {
+            for part in 0..parts {
+                let rows = part * each..((part + 1) * each).min(rows);
+                self.gather(&values[rows.start * self.inputs..rows.end * self.inputs], fields);
+                let count = rows.len() * self.fields.len();
+                let scale = vec![1.0; count];
+                let (from, to) = (rows.start * self.outputs(), rows.end * self.outputs());
+                let d = Directions {
+                    rows: (0..count as u32).collect(),
+                    values: directions[from..to].to_vec(),
+                    ..Default::default()
+                };
+                let step = step.part(part == 0, part + 1 == parts);
+                self.layer.update(&plain(fields, self.layer.inputs(), &scale), &d, &step);
+            }
+        });
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let (inputs, length, locations) = (self.inputs, self.layer.inputs(), self.fields.len());
         let mut fields = Vec::new();
-        self.gather(&values, &mut fields);
-        let count = rows * self.fields.len();
-        let scale = vec![1.0; count];
-        let x = Inputs {
-            values: &fields,
-            width: self.layer.inputs(),
-            source: None,
-            codes: None,
-            base: None,
-            scale: &scale,
-        };
-        let d = Directions { rows: (0..count as u32).collect(), values: directions, ..Default::default() };
-        self.layer.update(&x, &d, step);
+        let parts = d.chunks(self.rows_each() * self.outputs()).zip(dx.chunks_mut(self.rows_each() * inputs));
+        for (d, dx) in parts {
+            fields.clear();
+            fields.resize(dx.len() / inputs * locations * length, 0.0);
+            self.layer.backward(d, &mut fields);
+            dx.par_chunks_exact_mut(inputs).zip(fields.par_chunks_exact(locations * length)).for_each(|(dx, parts)| {
+                self.fields
+                    .iter()
+                    .zip(parts.chunks_exact(length))
+                    .for_each(|(field, part)| field.scatter_add(part, dx));
+            });
+        }
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        self.layer.perturb(seed, step, amount)
     }
 
     fn tensors(&self) -> Vec<Tensor> {
@@ -133,5 +159,9 @@ impl Layer for Conv {
 
     fn weight_rms(&self) -> f32 {
         self.layer.weight_rms()
+    }
+
+    fn multiply_adds(&self) -> usize {
+        self.layer.parameters() * self.fields.len()
     }
 }

@@ -4,6 +4,7 @@ use super::fields::{Field, Run, Source, field, map};
 use super::{Activation, Dense, Layer};
 use crate::Shape;
 use crate::engine;
+use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
@@ -13,7 +14,6 @@ use crate::tensor::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 /// Rows that are gathered together: enough for fast products, and bounded memory.
 const ROWS: usize = 256;
@@ -30,9 +30,10 @@ pub struct Local {
     inputs: usize,
     outputs: usize,
     blocks: Vec<Block>,
-    /// The blocks' answers, block by block.
-    answers: Mutex<Vec<f32>>,
 }
+
+/// The blocks' answers, block by block.
+static ANSWERS: Pool<Vec<f32>> = Pool::new();
 
 /// Some neighbouring locations.
 #[derive(Debug)]
@@ -73,7 +74,49 @@ impl Local {
             }
         }
         let inputs = sources.iter().map(Source::len).sum();
-        Ok((Local { inputs, outputs: shape.len(), blocks, answers: Mutex::default() }, shape))
+        Ok((Local { inputs, outputs: shape.len(), blocks }, shape))
+    }
+}
+
+impl Local {
+    fn answer(&self, x: &Inputs<'_>, y: &mut Activity, answers: &mut Vec<f32>) {
+        for first in (0..x.rows()).step_by(ROWS) {
+            let rows = first..(first + ROWS).min(x.rows());
+            let (full, scale);
+            let plain_rows = x.source.is_none() && x.codes.is_none();
+            let (values, scale) = if plain_rows {
+                (&x.values[rows.start * x.width..rows.end * x.width], &x.scale[rows.clone()])
+            } else {
+                full = x.dense_rows(rows.clone());
+                scale = vec![1.0; rows.len()];
+                (&full[..], &scale[..])
+            };
+            answers.resize(rows.len() * self.outputs, 0.0);
+            let mut rest = &mut answers[..];
+            let mut parts = Vec::with_capacity(self.blocks.len());
+            for block in &self.blocks {
+                let (part, after) = rest.split_at_mut(rows.len() * block.layer.outputs());
+                parts.push(part);
+                rest = after;
+            }
+            self.blocks.par_iter().zip(parts).for_each_init(Scratch::default, |Scratch { x, y, .. }, (block, part)| {
+                block.gather(values.chunks_exact(self.inputs), x);
+                y.resize(rows.len(), block.layer.outputs());
+                block.layer.forward(&plain(x, block.field.len, scale), y);
+                part.copy_from_slice(&y.values);
+            });
+            let ys = y.values[rows.start * self.outputs..rows.end * self.outputs].par_chunks_exact_mut(self.outputs);
+            ys.zip(&mut y.squares[rows.clone()]).enumerate().with_min_len(8).for_each(|(r, (y, squares))| {
+                let mut at = 0;
+                for block in &self.blocks {
+                    let outputs = block.layer.outputs();
+                    let from = &answers[at + r * outputs..][..outputs];
+                    block.units.iter().for_each(|u| y[u.from..][..u.len].copy_from_slice(&from[u.to..][..u.len]));
+                    at += rows.len() * outputs;
+                }
+                *squares = engine::sum_of_squares(y);
+            });
+        }
     }
 }
 
@@ -140,7 +183,7 @@ impl Block {
 }
 
 /// Plain rows: `width` values each, every one of them scaled.
-fn plain<'a>(values: &'a [f32], width: usize, scale: &'a [f32]) -> Inputs<'a> {
+pub(super) fn plain<'a>(values: &'a [f32], width: usize, scale: &'a [f32]) -> Inputs<'a> {
     Inputs { values, width, source: None, codes: None, base: None, scale }
 }
 
@@ -155,44 +198,7 @@ impl Layer for Local {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.outputs);
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        for first in (0..x.rows()).step_by(ROWS) {
-            let rows = first..(first + ROWS).min(x.rows());
-            let (full, scale);
-            let plain_rows = x.source.is_none() && x.codes.is_none();
-            let (values, scale) = if plain_rows {
-                (&x.values[rows.start * x.width..rows.end * x.width], &x.scale[rows.clone()])
-            } else {
-                full = x.dense_rows(rows.clone());
-                scale = vec![1.0; rows.len()];
-                (&full[..], &scale[..])
-            };
-            answers.resize(rows.len() * self.outputs, 0.0);
-            let mut rest = &mut answers[..];
-            let mut parts = Vec::with_capacity(self.blocks.len());
-            for block in &self.blocks {
-                let (part, after) = rest.split_at_mut(rows.len() * block.layer.outputs());
-                parts.push(part);
-                rest = after;
-            }
-            self.blocks.par_iter().zip(parts).for_each_init(Scratch::default, |Scratch { x, y, .. }, (block, part)| {
-                block.gather(values.chunks_exact(self.inputs), x);
-                y.resize(rows.len(), block.layer.outputs());
-                block.layer.forward(&plain(x, block.field.len, scale), y);
-                part.copy_from_slice(&y.values);
-            });
-            let ys = y.values[rows.start * self.outputs..rows.end * self.outputs].par_chunks_exact_mut(self.outputs);
-            ys.zip(&mut y.squares[rows.clone()]).enumerate().with_min_len(8).for_each(|(r, (y, squares))| {
-                let mut at = 0;
-                for block in &self.blocks {
-                    let outputs = block.layer.outputs();
-                    let from = &answers[at + r * outputs..][..outputs];
-                    block.units.iter().for_each(|u| y[u.from..][..u.len].copy_from_slice(&from[u.to..][..u.len]));
-                    at += rows.len() * outputs;
-                }
-                *squares = engine::sum_of_squares(y);
-            });
-        }
+        ANSWERS.with(|answers| self.answer(x, y, answers));
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
@@ -205,6 +211,31 @@ impl Layer for Local {
             scratch.d.rows.extend(0..rows as u32);
             block.layer.update(&plain(&scratch.x, block.field.len, &scale), &scratch.d, step);
         });
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let rows = dx.len() / self.inputs;
+        let parts: Vec<Vec<f32>> = self
+            .blocks
+            .par_iter()
+            .map(|block| {
+                let (mut columns, mut part) = (Vec::new(), vec![0.0; rows * block.field.len]);
+                block.columns(d.chunks_exact(self.outputs), &mut columns);
+                block.layer.backward(&columns, &mut part);
+                part
+            })
+            .collect();
+        dx.par_chunks_exact_mut(self.inputs).enumerate().for_each(|(r, dx)| {
+            for (block, part) in self.blocks.iter().zip(&parts) {
+                block.field.scatter_add(&part[r * block.field.len..][..block.field.len], dx);
+            }
+        });
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let blocks = self.blocks.par_iter_mut().enumerate();
+        blocks.all(|(b, block)| block.layer.perturb(seed ^ (b as u64 + 1) << 40, step, amount))
     }
 
     fn tensors(&self) -> Vec<Tensor> {

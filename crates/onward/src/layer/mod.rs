@@ -45,6 +45,20 @@ pub trait Layer: Debug + Send + Sync {
         false
     }
 
+    /// `dx += d Wᵀ`: what the layer's inputs would have to do for its activities to move along `d: (R, O)`, gated already;
+    /// `dx: (R, I)`. Forward-Forward never asks; backpropagation does. Returns false where there is no derivative.
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let _ = (d, dx);
+        false
+    }
+
+    /// Adds `amount` to every weight and bias, or subtracts it, as random bits say that depend on `seed` and `step` alone:
+    /// for weight perturbation. Returns false where there is nothing to nudge.
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let _ = (seed, step, amount);
+        false
+    }
+
     /// Everything needed to go on: parameters first, then the optimiser's state.
     fn tensors(&self) -> Vec<Tensor>;
 
@@ -59,6 +73,11 @@ pub trait Layer: Debug + Send + Sync {
 
     /// The root mean square of the weights.
     fn weight_rms(&self) -> f32;
+
+    /// Multiply-adds that one row's product takes: one for each parameter, unless weights are used many times.
+    fn multiply_adds(&self) -> usize {
+        self.parameters()
+    }
 }
 
 /// What a product's result goes through.
@@ -117,6 +136,14 @@ impl Plan {
         match self.settings {
             LayerSettings::Dense(width) => Source::Whole(width),
             LayerSettings::Local(_) | LayerSettings::Conv(_) => Source::Locations(self.shape),
+        }
+    }
+
+    /// How the layer below hears from it, in a recurrent network.
+    pub fn from_below(&self) -> Source {
+        match self.settings {
+            LayerSettings::Dense(width) => Source::Whole(width),
+            LayerSettings::Local(fields) | LayerSettings::Conv(fields) => Source::Above(self.shape, fields),
         }
     }
 

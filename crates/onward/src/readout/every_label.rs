@@ -1,8 +1,9 @@
 //! One pass per label: the network is asked how well each label goes with the input.
 
 use crate::batch::{Batch, Label, Labelled};
-use crate::network::Network;
+use crate::network::{Network, take_turns};
 use crate::pass::Activity;
+use crate::readout::exit::Exit;
 
 /// `Σ_l logit(g_l)`-scores of each label for each sample `(N, K)`: the goodness of the layers read, by its sign and
 /// temperature. The first layer's product with the image is computed once for all labels.
@@ -15,18 +16,26 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
     let base = network.project(batch, &mut base);
     let mut scores = vec![0.0; batch.len() * classes];
     let first = network.first_read();
-    network.sweep(
-        &rows.as_inputs(batch, base),
-        network.depth(),
-        buffers,
-        |l, stage, y| {
-            if l >= first {
-                for (r, score) in scores.iter_mut().enumerate() {
+    let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
+    let rows = rows.as_inputs(batch, base);
+    for (l, stage) in network.stages().iter().enumerate() {
+        let (below, y) = take_turns(buffers, l);
+        let x = if l == 0 { &rows } else { &below };
+        y.resize(x.rows(), stage.layer.outputs());
+        stage.layer.forward(x, y);
+        if l >= first {
+            for (i, &n) in exit.going.iter().enumerate() {
+                for (label, score) in scores[n as usize * classes..][..classes].iter_mut().enumerate() {
+                    let r = i * classes + label;
                     *score += stage.measure.logit(stage.measure.value(y.row(r), y.squares[r]));
                 }
             }
-        },
-        |_, _| (),
-    );
+            exit.leave(&scores, classes, classes, y);
+        }
+        if exit.going.is_empty() {
+            break;
+        }
+        stage.normalization.apply(y);
+    }
     scores
 }

@@ -1,18 +1,21 @@
 //! Readouts: from activities to labels.
 
 mod every_label;
+mod exit;
 mod one_pass;
 
 pub use one_pass::Head;
+pub(crate) use one_pass::scores as one_pass;
 
 use crate::batch::Batch;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::recurrent;
 use serde::{Deserialize, Serialize};
 
 /// Rows that go through the network together when it is read out: enough for fast products, and bounded memory.
-const ROWS: usize = 2_000;
+pub(crate) const ROWS: usize = 2_000;
 
 /// How labels are read out of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,7 +96,7 @@ impl Network {
             let (found, expected) = (data.shape(), self.shape());
             return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
         }
-        if readout == Readout::EveryLabel && self.label_width() == 0 {
+        if readout == Readout::EveryLabel && !self.sees_labels() {
             return Err(Error::Data(
                 "the every-label readout needs labels among the inputs, but no label goes in \
                  (`network.label` is \"none\"): use one-pass"
@@ -115,6 +118,8 @@ impl Network {
         for start in (0..data.len()).step_by(chunk) {
             batch.load(self, data, start..data.len().min(start + chunk), None);
             let mut scores = match readout {
+                Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, &batch),
+                Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),
                 Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
                 Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
             };
@@ -129,11 +134,21 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`]; also where the data has no labels or a class that the network does not know.
     pub fn evaluate(&self, data: &Dataset, readout: Readout) -> Result<Evaluation> {
-        if data.labels().is_empty() {
-            return Err(Error::Data("the data has no labels to compare with".into()));
-        }
+        self.classes_of(data)?; // refused before the work, not after it
+        self.compare(data, &self.predict(data, readout)?)
+    }
+
+    /// Compares predictions for these samples with their true labels, class by name.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the data has no labels, or a class that the network does not know, or another number of samples
+    /// than there are predictions.
+    pub fn compare(&self, data: &Dataset, predictions: &Predictions) -> Result<Evaluation> {
         let known_as = self.classes_of(data)?;
-        let predictions = self.predict(data, readout)?;
+        if predictions.len() != data.len() {
+            let (found, expected) = (predictions.len(), data.len());
+            return Err(Error::Data(format!("found predictions for {found} samples, expected {expected}")));
+        }
         let mut evaluation =
             Evaluation { samples: data.len(), errors: 0, confusion: vec![vec![0; self.classes()]; self.classes()] };
         for (n, &label) in data.labels().iter().enumerate() {
@@ -147,6 +162,9 @@ impl Network {
     /// Which of the network's classes each of the data's is: the one of the same name, for another file may hold fewer
     /// classes or have them in another order. Classes that are just numbered count from the network's first.
     fn classes_of(&self, data: &Dataset) -> Result<Vec<u32>> {
+        if data.labels().is_empty() {
+            return Err(Error::Data("the data has no labels to compare with".into()));
+        }
         let known = self.class_names();
         let named = |name: &String| known.iter().position(|known| known == name);
         let numbered = data.classes().iter().enumerate().all(|(i, name)| *name == i.to_string());

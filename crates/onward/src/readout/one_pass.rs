@@ -3,9 +3,10 @@
 use crate::batch::{Batch, Label, Labelled};
 use crate::engine;
 use crate::layer::{Activation, Dense, Layer};
-use crate::network::Network;
+use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
+use crate::readout::exit::Exit;
 
 /// `logits = Σ_l ŷ_l S_l` over the layers read. It learns by cross-entropy, and no gradient leaves it (released code).
 #[derive(Debug)]
@@ -38,12 +39,13 @@ impl Head {
         l.checked_sub(self.first)
     }
 
-    /// Adds what layer `l` says, `ŷ: (R, O)`, to `logits: (R, K)`.
-    pub(crate) fn add(&self, l: usize, y: &Inputs<'_>, answer: &mut Activity, logits: &mut [f32]) {
-        let Some(layer) = self.index(l).map(|i| &self.layers[i]) else { return };
+    /// Adds what layer `l` says, `ŷ: (R, O)`, to `logits: (R, K)`. Returns whether the head reads that layer.
+    pub(crate) fn add(&self, l: usize, y: &Inputs<'_>, answer: &mut Activity, logits: &mut [f32]) -> bool {
+        let Some(layer) = self.index(l).map(|i| &self.layers[i]) else { return false };
         answer.resize(y.rows(), layer.outputs());
         layer.forward(y, answer);
         logits.iter_mut().zip(&answer.values).for_each(|(logit, part)| *logit += part);
+        true
     }
 
     /// Learns from layer `l`: `ŷ: (R, O)`, `d: (R, K)` the target less the probabilities.
@@ -54,19 +56,42 @@ impl Head {
     }
 }
 
+impl Head {
+    /// Adds to `dx: (R, O)` what layer `l` would have to do for the logits to move along `d: (R, K)`.
+    pub(crate) fn backward(&self, l: usize, d: &[f32], dx: &mut [f32]) {
+        if let Some(i) = self.index(l) {
+            self.layers[i].backward(d, dx);
+        }
+    }
+}
+
 /// Logits `(N, K)` of the neutral pass.
-pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
+pub(crate) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
     let head = network.head().expect("predict() has looked for the head");
     let mut rows = Labelled::default();
     rows.fill(network, batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
-    let mut logits = vec![0.0; batch.len() * network.classes()];
+    let classes = network.classes();
+    let (mut logits, mut part) = (vec![0.0; batch.len() * classes], Vec::new());
     let mut answer = Activity::default();
-    network.sweep(
-        &rows.as_inputs(batch, None),
-        network.depth(),
-        buffers,
-        |_, _, _| (),
-        |l, y| head.add(l, &y.as_inputs(), &mut answer, &mut logits),
-    );
+    let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
+    let rows = rows.as_inputs(batch, None);
+    for (l, stage) in network.stages().iter().enumerate() {
+        let (below, y) = take_turns(buffers, l);
+        let x = if l == 0 { &rows } else { &below };
+        y.resize(x.rows(), stage.layer.outputs());
+        stage.layer.forward(x, y);
+        stage.normalization.apply(y);
+        part.clear();
+        part.resize(exit.going.len() * classes, 0.0);
+        if head.add(l, &y.as_inputs(), &mut answer, &mut part) {
+            for (part, &n) in part.chunks_exact(classes).zip(&exit.going) {
+                logits[n as usize * classes..][..classes].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
+            exit.leave(&logits, classes, 1, y);
+        }
+        if exit.going.is_empty() {
+            break;
+        }
+    }
     logits
 }

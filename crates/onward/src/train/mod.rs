@@ -5,4 +5,5 @@ pub mod stream;
 mod trainer;
 
 pub(crate) use trainer::Totals;
+pub(crate) use trainer::drop_out;
 pub use trainer::{Position, Trainer};

@@ -6,7 +6,7 @@
 //! the depth. (The head learns from every layer at once: it keeps one batch of each layer it reads, or, with
 //! `head.memory = "recompute"`, has its rows travel along in the second sweep.)
 
-use crate::batch::{Batch, Label, Labelled};
+use crate::batch::{Batch, Label, Labelled, Layout};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::events::{EpochReport, Event, Flow, LayerReport, Observer, StepReport};
@@ -15,8 +15,9 @@ use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::stream;
-use crate::readout::softmax;
-use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe};
+use crate::recurrent::{Held, States};
+use crate::rival;
+use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Order, Recipe, Rule};
 use crate::train::rest::{Rest, SOLVED};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Trainer {
     order: Vec<u32>,
     rest: Option<Rest>,
     work: Workspace,
+    backprop: rival::Backprop,
+    perturbation: rival::Perturbation,
 }
 
 /// Where training stands: with the seed, all that random draws depend on.
@@ -51,6 +54,8 @@ pub struct Position {
 pub(crate) struct Totals {
     samples: u64,
     head_loss: f64,
+    #[serde(default)]
+    estimates: rival::Estimates,
     layers: Vec<LayerTotals>,
 }
 
@@ -69,6 +74,10 @@ struct LayerTotals {
 #[derive(Debug, Default)]
 struct Workspace {
     batch: Batch,
+    /// A batch that was made ready for the step of this number.
+    ready: Option<(u64, Batch)>,
+    /// Memory for the next one.
+    spare: Batch,
     neutral: Labelled,
     pairs: Labelled,
     base: Vec<f32>,
@@ -79,6 +88,8 @@ struct Workspace {
     logits: Vec<f32>,
     head_direction: Directions,
     direction: Directions,
+    /// Of a recurrent network.
+    states: States,
     /// Whether every layer has told each sample of the batch apart with certainty `(B)`.
     solved: Vec<bool>,
 }
@@ -100,7 +111,8 @@ impl Trainer {
         let negatives = negatives::from_settings(network.recipe().negatives);
         let (position, totals) = Default::default();
         let (order, rest, work) = Default::default();
-        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work };
+        let (backprop, perturbation) = Default::default();
+        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work, backprop, perturbation };
         trainer.totals = trainer.no_totals();
         Ok(trainer)
     }
@@ -203,7 +215,8 @@ impl Trainer {
     /// The share of rows, positive and negative, that had anything to learn from so far in this epoch: the mean over
     /// the layers.
     pub fn active_rows(&self) -> f64 {
-        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64;
+        let moments = u64::from(self.recipe().recurrent.iterations.max(1));
+        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64 * moments;
         self.totals.layers.iter().map(|layer| layer.active).sum::<u64>() as f64 / rows as f64
     }
 
@@ -214,7 +227,8 @@ impl Trainer {
             work.buffers.iter().chain(&work.kept).chain([&work.answer]).map(Activity::bytes).sum::<usize>();
         let floats =
             [&work.base, &work.logits, &work.batch.values, &work.direction.values, &work.head_direction.values];
-        activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
+        let rivals = self.backprop.bytes() + self.perturbation.bytes() + work.states.bytes();
+        rivals + activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
     }
 
     /// Trains until every epoch is done or the observer says stop.
@@ -222,6 +236,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::check`]; also [`Error::NotFinite`] where a layer's activity overflows.
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
+        self.work.ready = None; // it may be of other data
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
             self.check(data)?;
@@ -254,24 +269,51 @@ impl Trainer {
             self.order.shuffle(&mut stream(seed, "order", position.epoch.into()));
         }
         let at = position.step_of_epoch as usize * batch;
-        let mut shifts = stream(seed, "augmentation", position.step);
-        let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
-        let visited = &self.order[at..at + batch];
-        let which = visited.iter().map(|&n| n as usize);
         self.work.solved.clear();
         self.work.solved.resize(batch, true);
-        self.work.batch.load(&self.network, data, which, shift);
-
-        self.work.base.clear();
-        let prediction = !self.head_watches() && self.neutral_sweep();
-        let positive = Positive {
-            batch: &self.work.batch,
-            shape: self.network.shape(),
-            classes: self.network.classes(),
-            prediction: prediction.then_some(&self.work.logits[..]),
+        let layout = Layout::of(&self.network);
+        let load = |to: &mut Batch, step: u64, which: &[u32]| {
+            let mut shifts = stream(seed, "augmentation", step);
+            let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
+            to.load_as(layout, data, which.iter().map(|&n| n as usize), shift);
         };
-        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
-        let loss = self.learning_sweep(&negative)?;
+        match self.work.ready.take_if(|(step, _)| *step == position.step) {
+            Some((_, batch)) => self.work.spare = std::mem::replace(&mut self.work.batch, batch),
+            None => load(&mut self.work.batch, position.step, &self.order[at..at + batch]),
+        }
+        // While this batch trains, whoever is idle prepares the next one of the epoch.
+        let next = self.order.get(at + batch..at + 2 * batch).map(<[u32]>::to_vec);
+        let mut spare = std::mem::take(&mut self.work.spare);
+        let prepare = move || {
+            let next = next?;
+            load(&mut spare, position.step + 1, &next);
+            Some((position.step + 1, spare))
+        };
+
+        let loss = match recipe.rule {
+            Rule::ForwardForward if self.network.is_recurrent() => self.moments()?,
+            Rule::ForwardForward => self.two_sweeps(prepare)?,
+            Rule::Backprop => {
+                let head_step = head_step(&recipe, self.gain(), batch, position.step);
+                let plan = rival::Plan {
+                    steps: (&Step::new(&recipe.optimizer, self.gain(), batch, position.step), &head_step),
+                    dropout: recipe.network.dropout,
+                    parts: recipe.rival.parts,
+                    taken: position.step,
+                };
+                let mut dropout = stream(seed, "dropout", position.step);
+                self.backprop.step(&mut self.network, &self.work.batch, &plan, &mut dropout)?
+            }
+            Rule::Perturbation => {
+                let rate = recipe.optimizer.rate * self.gain();
+                let nudge = rival::Nudge { seed, taken: position.step, size: recipe.rival.nudge, rate };
+                let estimates = &mut self.totals.estimates;
+                self.perturbation.step(&mut self.network, &self.work.batch, nudge, estimates)?
+            }
+        };
+        if recipe.rule != Rule::ForwardForward {
+            self.totals.head_loss += loss * batch as f64;
+        }
         if recipe.training.rest > 0 {
             let rest = self.rest.get_or_insert_with(|| Rest::new(recipe.training.rest, data.len()));
             let visited = &self.order[at..at + batch];
@@ -291,6 +333,99 @@ impl Trainer {
         })
     }
 
+    /// Forward-Forward's step: the neutral sweep, and the one that layers learn from, beside which the head learns and
+    /// `prepare` makes the next batch ready.
+    fn two_sweeps(&mut self, prepare: impl FnOnce() -> Option<(u64, Batch)> + Send) -> Result<f64> {
+        let (seed, step) = (self.recipe().seed.0, self.position.step);
+        self.work.base.clear();
+        let prediction = !self.head_watches() && self.neutral_sweep();
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: prediction.then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        if !prediction || self.head_travels() {
+            let (loss, ready) = rayon::join(|| self.learning_sweep(&negative), prepare);
+            self.work.ready = ready;
+            return loss;
+        }
+        let head_step = head_step(self.recipe(), self.gain(), self.work.batch.len(), step);
+        let (mut head, kept) = (self.network.head.take(), std::mem::take(&mut self.work.kept));
+        let (layers, d) = (self.learning().end, std::mem::take(&mut self.work.head_direction));
+        let teach = || {
+            let head = head.as_mut().expect("it has predicted");
+            let read = kept.iter().take(layers).enumerate();
+            read.for_each(|(l, y)| head.update(l, &y.as_inputs(), &d, &head_step));
+        };
+        let (loss, (ready, ())) = rayon::join(|| self.learning_sweep(&negative), || rayon::join(prepare, teach));
+        (self.network.head, self.work.kept, self.work.head_direction, self.work.ready) = (head, kept, d, ready);
+        loss
+    }
+
+    /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
+    /// and with a wrong one; every layer learns at every moment. Returns the mean loss per sample, layer and moment.
+    fn moments(&mut self) -> Result<f64> {
+        let (seed, gain, position) = (self.recipe().seed.0, self.gain(), self.position);
+        let recipe = self.recipe().clone();
+        let batch = self.work.batch.len();
+        let samples: Vec<u32> = (0..batch as u32).collect();
+        let bottom_up = Held { batch: &self.work.batch, source: &samples, labels: &[] };
+        self.work.states.start(&self.network, bottom_up);
+        if let Some(head) = self.network.head() {
+            let work = &mut self.work;
+            work.logits.clear();
+            work.logits.resize(batch * self.network.classes(), 0.0);
+            for (l, y) in work.states.layers.iter().enumerate() {
+                head.add(l, &y.as_inputs(), &mut work.answer, &mut work.logits);
+            }
+            std::mem::swap(&mut work.kept, &mut work.states.layers);
+            self.teach_head();
+            std::mem::swap(&mut self.work.kept, &mut self.work.states.layers);
+        }
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: self.network.head().is_some().then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
+
+        let work = &mut self.work;
+        let mut source = [&samples[..], &samples[..]].concat();
+        match &negative.inputs {
+            Some(inputs) => {
+                work.batch.extend(&self.network, inputs);
+                source[batch..].iter_mut().for_each(|n| *n += batch as u32);
+                work.states.start(&self.network, Held { batch: &work.batch, source: &source, labels: &[] });
+            }
+            None => work.states.double(),
+        }
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
+        let labels: Vec<Label> = work.batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
+        let labels = if self.network.sees_labels() { &labels[..] } else { &[] };
+        let mut loss = 0.0;
+        let moments = recipe.recurrent.iterations;
+        for moment in 0..moments {
+            let taken = position.step * u64::from(moments) + u64::from(moment);
+            let step = Step::new(&recipe.optimizer, gain, batch, taken);
+            for l in 0..self.network.depth() {
+                let held = Held { batch: &work.batch, source: &source, labels };
+                let (x, y) = work.states.answer(&self.network, held, l);
+                if let Some(found) = y.squares.iter().copied().find(|squares| !squares.is_finite()) {
+                    return Err(Error::NotFinite { layer: l, step: position.step, found });
+                }
+                let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
+                loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.direction);
+                stage.layer.update(&x, &work.direction, &step);
+                work.states.take_in(l, recipe.recurrent.keep);
+            }
+            work.states.turn(&self.network);
+        }
+        Ok(loss / (batch * self.network.depth() * moments as usize) as f64)
+    }
+
     /// Steps in the current epoch, which some samples may rest in.
     fn steps_of_this_epoch(&self, data: &Dataset) -> u64 {
         self.steps_per_epoch(self.rest.as_ref().map_or(data.len(), |rest| rest.count_due(self.position.epoch)))
@@ -305,7 +440,7 @@ impl Trainer {
         if data.shape() != shape {
             return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
         }
-        let needs_labels = self.network.label_width() > 0 || self.network.head().is_some();
+        let needs_labels = self.network.sees_labels() || self.network.head().is_some();
         if needs_labels && data.labels().is_empty() {
             return Err(Error::Data(format!("the data has no labels, the network expects {classes} classes")));
         }
@@ -338,6 +473,12 @@ impl Trainer {
         self.network.label_width() == 0 && keep && self.head_learns()
     }
 
+    /// Whether the neutral rows travel once more beside the others, for the head to learn from.
+    fn head_travels(&self) -> bool {
+        let recompute = self.network.recipe().head.memory == HeadMemory::Recompute;
+        recompute && !self.work.head_direction.rows.is_empty()
+    }
+
     /// Whether there is a head, and some layer that it reads has started to learn.
     fn head_learns(&self) -> bool {
         self.network.head().is_some() && self.learning().end > self.network.first_read()
@@ -361,31 +502,28 @@ impl Trainer {
             &work.neutral.as_inputs(&work.batch, base),
             layers,
             if keep { kept } else { &mut work.buffers },
-            |_, _, _| (),
-            |l, y| head.add(l, &y.as_inputs(), answer, logits),
+            |l, y| _ = head.add(l, &y.as_inputs(), answer, logits),
         );
-        self.teach_head();
+        self.find_head_direction();
         true
     }
 
-    /// Turns the head's logits into probabilities `(B, K)`, and has it learn from the layers whose activities are kept.
-    fn teach_head(&mut self) {
-        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+    /// Turns the head's logits into probabilities `(B, K)`, and finds where they should go.
+    fn find_head_direction(&mut self) {
         let work = &mut self.work;
         let samples = work.logits.len() / self.network.classes();
-        let classes = self.network.classes();
         let d = &mut work.head_direction;
         d.rows.clear();
         d.rows.extend(0..samples as u32);
-        d.values.resize(work.logits.len(), 0.0);
-        let rows = work.logits.chunks_exact_mut(classes).zip(d.values.chunks_exact_mut(classes));
-        for ((p, d), &label) in rows.zip(&work.batch.labels) {
-            softmax(p);
-            d.iter_mut().zip(p.iter()).for_each(|(d, p)| *d = -p);
-            d[label as usize] += 1.0;
-            self.totals.head_loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
-        }
-        let step = head_step(self.network.recipe(), gain, samples, steps);
+        self.totals.head_loss += rival::cross_entropy(&mut work.logits, &work.batch.labels, &mut d.values);
+    }
+
+    /// Has the head learn from the layers whose activities are kept.
+    fn teach_head(&mut self) {
+        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        self.find_head_direction();
+        let work = &mut self.work;
+        let step = head_step(self.network.recipe(), gain, work.head_direction.rows.len(), steps);
         let head = self.network.head.as_mut().expect("only a head has logits");
         for (l, y) in work.kept.iter().take(layers).enumerate() {
             head.update(l, &y.as_inputs(), &work.head_direction, &step);
@@ -395,11 +533,10 @@ impl Trainer {
     /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
     /// per sample and learning layer.
     fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
-        let (learning, gain, position, watches) = (self.learning(), self.gain(), self.position, self.head_watches());
+        let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+        let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
         let batch = work.batch.len();
-        let head_travels =
-            self.network.recipe().head.memory == HeadMemory::Recompute && !work.head_direction.rows.is_empty();
         if let Some(inputs) = &negative.inputs {
             work.batch.extend(&self.network, inputs);
         }
@@ -466,11 +603,27 @@ impl Trainer {
 
     /// Closes the current epoch: what it was like, and on to the next.
     fn end_epoch(&mut self) -> EpochReport {
-        let (learning, gain) = (self.learning(), self.gain());
-        let fresh = self.no_totals();
-        let totals = std::mem::replace(&mut self.totals, fresh);
-        let samples = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
-        let layers: Vec<LayerReport> = learning
+        let report = self.so_far();
+        self.totals = self.no_totals();
+        if let Some(rest) = &mut self.rest {
+            rest.end_epoch(self.position.epoch);
+        }
+        self.position.epoch += 1;
+        self.position.step_of_epoch = 0;
+        self.order.clear();
+        report
+    }
+
+    /// What the current epoch has been like so far, as [`Event::Epoch`] will tell it at its end.
+    pub fn so_far(&self) -> EpochReport {
+        let totals = &self.totals;
+        let moments = self.recipe().recurrent.iterations.max(1);
+        let heads = totals.samples.max(1) as f64; // where every sample rests, there is nothing to report
+        let samples = heads * f64::from(moments);
+        let forward_forward = self.recipe().rule == Rule::ForwardForward;
+        let layers: Vec<LayerReport> = self
+            .learning()
+            .filter(|_| forward_forward)
             .map(|l| {
                 let of = &totals.layers[l];
                 LayerReport {
@@ -485,18 +638,16 @@ impl Trainer {
                 }
             })
             .collect();
-        if let Some(rest) = &mut self.rest {
-            rest.end_epoch(self.position.epoch);
-        }
-        self.position.epoch += 1;
-        self.position.step_of_epoch = 0;
-        self.order.clear();
         EpochReport {
-            epoch: self.position.epoch,
+            epoch: self.position.epoch + 1,
             step: self.position.step,
-            loss: layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
-            head_loss: self.network.head().map(|_| totals.head_loss / samples),
-            gain,
+            loss: match forward_forward {
+                true => layers.iter().map(|layer| layer.loss).sum::<f64>() / layers.len() as f64,
+                false => totals.head_loss / heads,
+            },
+            estimate_variance: (totals.estimates.count > 0).then(|| totals.estimates.variance()),
+            head_loss: self.network.head().map(|_| totals.head_loss / heads),
+            gain: self.gain(),
             layers,
         }
     }
@@ -556,7 +707,7 @@ fn find_directions(
 }
 
 /// Silences a share of the first `rows` rows' activities, and raises the others in turn.
-fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut crate::random::Random) {
+pub(crate) fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut crate::random::Random) {
     use rand::RngExt;
     if share == 0.0 {
         return;

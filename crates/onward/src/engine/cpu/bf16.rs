@@ -8,6 +8,7 @@ use super::panels::{Panels, WIDTH};
 use super::product::{Answers, Epilogue, Kernel, Task, finish, product, sum_of_squares};
 use super::update::TILE;
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 /// Weights in pairs: panel after panel, `(ceil(I/2), WIDTH)` each.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,27 +57,23 @@ pub(super) fn round_rows(rows: &[f32], pairs: &mut [u32]) {
     }
 }
 
+/// Two rows as pairs, the first in the lower halves.
+#[inline(always)]
+pub(super) fn pair<const N: usize>(first: &[f32; N], second: &[f32; N], to: &mut [u32; N]) {
+    for (to, (a, b)) in to.iter_mut().zip(first.iter().zip(second)) {
+        *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
+    }
+}
+
 /// Neighbouring rows of `(R, N)` as pairs, `(ceil(R/2), N)`.
 pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize) -> Vec<u32> {
     let mut pairs = vec![0; count.div_ceil(2) * N];
     crate::engine::vectorised(|| {
-        for (rows, pairs) in rows.chunks(2 * N).zip(pairs.as_chunks_mut::<N>().0) {
-            let (first, second) = rows.split_at(N);
-            for (n, pair) in pairs.iter_mut().enumerate() {
-                let second = second.get(n).copied().unwrap_or(0.0);
-                *pair = (round(first[n]) >> 16) | (round(second) & 0xffff_0000);
-            }
+        for (rows, pairs) in rows.as_chunks::<N>().0.chunks(2).zip(pairs.as_chunks_mut::<N>().0) {
+            pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), pairs);
         }
     });
     pairs
-}
-
-/// Rows packed by `update::pack_inputs`, `(blocks, R, TILE)`, as pairs of rows, `(blocks, ceil(R/2), TILE)`.
-pub(super) fn pair_packed(packed: &[f32], count: usize, to: &mut Vec<u32>) {
-    to.clear();
-    for block in packed.chunks_exact((count * TILE).max(1)) {
-        to.extend(pair_rows::<TILE>(block, count));
-    }
 }
 
 /// Whether gradients are computed from pairs here.
@@ -98,26 +95,25 @@ pub(super) fn multiply_add(rounds: u64) -> f64 {
     0.0
 }
 
-/// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows. False where this processor has no instruction for it.
+/// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows, where [`has_outer`] says so.
 #[inline(always)]
-pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) -> bool {
+pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
     #[cfg(target_arch = "x86_64")]
     if x86::available() {
         // SAFETY: `available` has found every feature that `outer` is compiled for.
-        unsafe { x86::outer(x, d, sums) };
-        return true;
+        return unsafe { x86::outer(x, d, sums) };
     }
     let _ = (x, d, sums);
-    false
+    unreachable!("pairs are packed only where there is an instruction for them");
 }
 
 /// Rows of inputs `x: (R, I)` as pairs, `(R, ceil(I/2))`.
 fn round_inputs(x: &[f32], inputs: usize, to: &mut Vec<u32>) {
     let pairs = inputs.div_ceil(2);
-    to.clear();
     to.resize(x.len() / inputs.max(1) * pairs, 0);
-    crate::engine::vectorised(|| {
-        for (x, to) in x.chunks_exact(inputs).zip(to.chunks_exact_mut(pairs)) {
+    let rows = x.par_chunks_exact(inputs.max(1)).zip(to.par_chunks_exact_mut(pairs.max(1))).with_min_len(16);
+    rows.for_each(|(x, to)| {
+        crate::engine::vectorised(|| {
             let (both, last) = x.as_chunks::<2>();
             for (to, [a, b]) in to.iter_mut().zip(both) {
                 *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
@@ -125,7 +121,7 @@ fn round_inputs(x: &[f32], inputs: usize, to: &mut Vec<u32>) {
             if let ([last], Some(to)) = (last, to.last_mut()) {
                 *to = round(*last) >> 16;
             }
-        }
+        });
     });
 }
 

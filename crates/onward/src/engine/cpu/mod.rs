@@ -6,6 +6,7 @@ mod product;
 mod rows;
 mod update;
 
+use crate::engine::pool::Pool;
 use crate::engine::{sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
@@ -17,8 +18,7 @@ use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
 pub use rows::RowDense;
-use std::sync::{Mutex, PoisonError};
-use update::{Learned, Rows, apply, pack_inputs, update};
+use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
@@ -45,9 +45,25 @@ pub struct CpuDense {
     mask: Option<Panels>,
     /// How many weights learn.
     weights: usize,
-    work: Workspace,
-    /// Inputs rounded to bf16, while a product is computed.
-    rounded: Mutex<Vec<u32>>,
+}
+
+static WORK: Pool<Workspace> = Pool::new();
+/// Inputs rounded to bf16, while a product is computed.
+static ROUNDED: Pool<Vec<u32>> = Pool::new();
+static TURNED: Pool<Turned> = Pool::new();
+
+/// Memory of a product with the weights' transpose.
+#[derive(Debug)]
+struct Turned {
+    weights: Panels,
+    rounded: Vec<u32>,
+    answer: Vec<f32>,
+}
+
+impl Default for Turned {
+    fn default() -> Self {
+        Turned { weights: Panels::zeros(0, 0), rounded: Vec::new(), answer: Vec::new() }
+    }
 }
 
 /// Memory that an update uses and the next one uses again.
@@ -82,8 +98,6 @@ impl CpuDense {
             has_bias: dense.bias,
             weight,
             bias: Learned::new(Panels::zeros(1, dense.outputs)),
-            work: Workspace::default(),
-            rounded: Mutex::default(),
         }
     }
 
@@ -91,10 +105,7 @@ impl CpuDense {
     fn product(&self, x: &[f32], rows: usize, then: Epilogue<'_>, answers: Answers<'_>) {
         match &self.weight.pairs {
             None => product_f32(x, &self.weight.value, rows, then, answers),
-            Some(pairs) => {
-                let mut rounded = self.rounded.lock().unwrap_or_else(PoisonError::into_inner);
-                product_bf16(x, pairs, rows, &mut rounded, then, answers);
-            }
+            Some(pairs) => ROUNDED.with(|rounded| product_bf16(x, pairs, rows, rounded, then, answers)),
         }
     }
 
@@ -142,8 +153,8 @@ impl CpuDense {
     }
 
     /// The gradient rows where no two rows of the pass share values.
-    fn gather_plain(&mut self, x: &Inputs<'_>, d: &Directions) -> usize {
-        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+    fn gather_plain(&self, x: &Inputs<'_>, d: &Directions, work: &mut Workspace) -> usize {
+        let outputs = self.weight.value.outputs();
         work.labels.clear();
         work.d.clear();
         for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
@@ -157,14 +168,14 @@ impl CpuDense {
             rows.push(&work.shared_x);
             work.d.extend_from_slice(&d.shared);
         }
-        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        pack(&rows, x.width, self.weight.pairs.is_some(), (&mut work.x, &mut work.x_pairs));
         rows.len()
     }
 
     /// The gradient rows where rows of the pass share values and have label codes: rows with the same values become one,
     /// and what the codes learn is gathered apart.
-    fn gather_labelled(&mut self, x: &Inputs<'_>, codes: Codes<'_>, d: &Directions) -> usize {
-        let (outputs, work) = (self.weight.value.outputs(), &mut self.work);
+    fn gather_labelled(&self, x: &Inputs<'_>, codes: Codes<'_>, d: &Directions, work: &mut Workspace) -> usize {
+        let outputs = self.weight.value.outputs();
         work.labels.clear();
         work.labels.resize(codes.classes * outputs, 0.0);
         work.d.clear();
@@ -197,8 +208,19 @@ impl CpuDense {
             rows.push(&work.shared_x);
             work.d.extend_from_slice(&d.shared);
         }
-        pack_inputs(rows.iter().copied(), x.width, &mut work.x);
+        pack(&rows, x.width, self.weight.pairs.is_some(), (&mut work.x, &mut work.x_pairs));
         rows.len()
+    }
+}
+
+/// Packs gradient rows for the kernel that will read them: one of the two is then empty.
+fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f32>, &mut Vec<u32>)) {
+    if bf16 && bf16::has_outer() {
+        plain.clear();
+        pack_input_pairs(rows, inputs, pairs);
+    } else {
+        pairs.clear();
+        pack_inputs(rows, inputs, plain);
     }
 }
 
@@ -250,16 +272,14 @@ impl Layer for CpuDense {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let count = match x.codes {
-            Some(codes) => self.gather_labelled(x, codes, d),
-            None => self.gather_plain(x, d),
-        };
-        self.work.x_pairs.clear();
-        if self.weight.pairs.is_some() && bf16::has_outer() {
-            bf16::pair_packed(&self.work.x, count, &mut self.work.x_pairs);
-        }
-        let rows = Rows { x: &self.work.x, x_pairs: &self.work.x_pairs, d: &self.work.d, count };
-        update(&mut self.weight, rows, &self.work.labels, self.mask.as_ref(), step);
+        WORK.with(|work| {
+            let count = match x.codes {
+                Some(codes) => self.gather_labelled(x, codes, d, work),
+                None => self.gather_plain(x, d, work),
+            };
+            let rows = Rows { x: &work.x, x_pairs: &work.x_pairs, d: &work.d, count };
+            update(&mut self.weight, rows, &work.labels, self.mask.as_ref(), step);
+        });
         if !self.has_bias {
             return;
         }
@@ -276,6 +296,51 @@ impl Layer for CpuDense {
             let Learned { value, smoothed, squared, .. } = &mut self.bias;
             apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
         });
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        TURNED.with(|Turned { weights, rounded, answer }| {
+            self.weight.value.transpose(weights);
+            let rows = dx.len() / self.inputs().max(1);
+            answer.resize(dx.len(), 0.0);
+            let then = Epilogue { scale: None, bias: None, relu: false };
+            let answers = Answers { values: answer, squares: None };
+            match self.weight.pairs {
+                None => product_f32(d, weights, rows, then, answers),
+                Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
+            }
+            vectorised(|| dx.iter_mut().zip(answer.iter()).for_each(|(dx, a)| *dx += a));
+        });
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let (inputs, outputs, mask) = (self.inputs(), self.outputs(), self.mask.as_ref());
+        let nudge = |i: usize, j: usize, w: &mut [f32; WIDTH]| {
+            for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let o = j * WIDTH + run * 16;
+                let bits = crate::random::bits(seed, step, i, o / 32) >> (o % 32);
+                for (c, w) in w.iter_mut().enumerate() {
+                    let sign = f32::from_bits(1.0f32.to_bits() | (bits >> c) << 31);
+                    *w += if o + c < outputs { amount * sign } else { 0.0 };
+                }
+            }
+        };
+        let size = (inputs * WIDTH).max(1);
+        self.weight.value.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, panel)| {
+            vectorised(|| panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate().for_each(|(i, w)| nudge(i, j, w)));
+            if let Some(mask) = mask {
+                panel.iter_mut().zip(mask.panel(j)).for_each(|(w, mask)| *w *= mask);
+            }
+        });
+        if self.has_bias {
+            let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0;
+            biases.iter_mut().enumerate().for_each(|(j, b)| nudge(inputs, j, b));
+        }
+        if let Some(pairs) = &mut self.weight.pairs {
+            *pairs = Pairs::new(&self.weight.value);
+        }
+        true
     }
 
     fn tensors(&self) -> Vec<Tensor> {

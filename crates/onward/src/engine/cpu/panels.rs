@@ -1,5 +1,7 @@
 //! How weights lie in memory: in panels of [`WIDTH`] columns, so that a product streams through them from front to back.
 
+use rayon::prelude::*;
+
 /// Columns of a panel: three AVX-512 registers, six AVX2 ones. Of 1,000 columns it pads 8, of 2,000 it pads 16.
 pub const WIDTH: usize = 48;
 
@@ -45,6 +47,24 @@ impl Panels {
             rows.chunks_exact_mut(self.outputs).enumerate().for_each(|(k, row)| self.row(k, row));
         }
         rows
+    }
+
+    /// Makes `to` the transpose `(O, I)`.
+    pub fn transpose(&self, to: &mut Panels) {
+        (to.inputs, to.outputs) = (self.outputs, self.inputs);
+        to.values.resize(self.outputs * self.inputs.div_ceil(WIDTH) * WIDTH / 16, Line::default());
+        let size = (self.outputs * WIDTH).max(1);
+        to.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, to)| {
+            // Blocks of WIDTH × WIDTH lie in one piece on both sides.
+            let rows = j * WIDTH..self.inputs.min((j + 1) * WIDTH);
+            for (p, to) in to.chunks_mut(WIDTH * WIDTH).enumerate() {
+                let from = &self.panel(p)[rows.start * WIDTH..rows.end * WIDTH];
+                for (o, to) in to.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+                    to.iter_mut().zip(from.as_chunks::<WIDTH>().0).for_each(|(to, from)| *to = from[o]);
+                    to[rows.len()..].fill(0.0);
+                }
+            }
+        });
     }
 
     /// Copies row `k` to `to: (O)`.
@@ -108,6 +128,13 @@ mod tests {
             let padding = panels.values().iter().filter(|v| **v == 0.0).count();
             assert_eq!(padding, inputs * (outputs.div_ceil(WIDTH) * WIDTH - outputs));
             assert_eq!(panels.values().as_ptr().align_offset(64), 0);
+            let mut transposed = Panels::from_rows(&[7.0; 9_999], 99, 101); // whatever was there before
+            panels.transpose(&mut transposed);
+            assert_eq!(transposed.to_rows(), crate::tensor::transposed(&rows, inputs, outputs));
+            assert_eq!(
+                transposed.values().iter().filter(|v| **v == 0.0).count(),
+                transposed.values().len() - rows.len()
+            );
         }
     }
 }

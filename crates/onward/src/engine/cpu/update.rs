@@ -4,6 +4,7 @@
 
 use super::bf16::{self, Pairs, round_rows};
 use super::panels::{Panels, WIDTH};
+use crate::engine::vectorised;
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -45,9 +46,9 @@ impl Learned {
 /// The rows that a gradient is the sum of: `Σ_r x_r ⊗ d_r`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rows<'a> {
-    /// `x`, packed by [`pack_inputs`].
+    /// `x`, packed by [`pack_inputs`]; empty where there are pairs.
     pub x: &'a [f32],
-    /// `x` once more, as pairs of rows: where the gradient is a product of bf16 numbers.
+    /// `x`, packed by [`pack_input_pairs`], where the gradient is a product of bf16 numbers; else empty.
     pub x_pairs: &'a [u32],
     /// `d: (R, O)`.
     pub d: &'a [f32],
@@ -55,23 +56,56 @@ pub struct Rows<'a> {
     pub count: usize,
 }
 
+/// Blocks of inputs that a thread packs at a time.
+const PACKED: usize = 16;
+
 /// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
-pub fn pack_inputs<'x>(rows: impl ExactSizeIterator<Item = &'x [f32]>, inputs: usize, to: &mut Vec<f32>) {
-    let count = rows.len();
-    to.clear();
-    to.resize(inputs.div_ceil(TILE) * count * TILE, 0.0);
-    for (r, row) in rows.enumerate() {
-        for (block, x) in row.chunks(TILE).enumerate() {
-            to[(block * count + r) * TILE..][..x.len()].copy_from_slice(x);
+pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Vec<f32>) {
+    pack(rows, 1, inputs, to, |rows, from, to| {
+        let x = &rows[0][from..inputs.min(from + TILE)];
+        to[..x.len()].copy_from_slice(x);
+        to[x.len()..].fill(0.0);
+    });
+}
+
+/// The same with neighbouring rows as pairs of bf16 numbers: `(I/TILE, ceil(R/2), TILE)`.
+pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Vec<u32>) {
+    pack(rows, 2, inputs, to, |rows, from, to| {
+        let mut pair = [[0.0; TILE]; 2];
+        for (pair, row) in pair.iter_mut().zip(rows) {
+            let x = &row[from..inputs.min(from + TILE)];
+            pair[..x.len()].copy_from_slice(x);
         }
-    }
+        bf16::pair(&pair[0], &pair[1], to);
+    });
+}
+
+/// Packs `each` rows at a time, `TILE` inputs of them by one call of `write`.
+fn pack<T: Copy + Default + Send>(
+    rows: &[&[f32]],
+    each: usize,
+    inputs: usize,
+    to: &mut Vec<T>,
+    write: impl Fn(&[&[f32]], usize, &mut [T; TILE]) + Sync,
+) {
+    let block = rows.len().div_ceil(each) * TILE;
+    to.resize(inputs.div_ceil(TILE) * block, T::default());
+    to.par_chunks_mut((PACKED * block).max(1)).enumerate().for_each(|(chunk, to)| {
+        vectorised(|| {
+            for (b, to) in to.chunks_exact_mut(block).enumerate() {
+                let from = (chunk * PACKED + b) * TILE;
+                rows.chunks(each).zip(to.as_chunks_mut::<TILE>().0).for_each(|(rows, to)| write(rows, from, to));
+            }
+        });
+    });
 }
 
 /// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights. Weights
 /// whose `mask` is 0 have no gradient.
 pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], mask: Option<&Panels>, step: &Step) {
     let (inputs, outputs) = (learned.value.inputs(), learned.value.outputs());
-    assert_eq!(rows.x.len(), inputs.div_ceil(TILE) * rows.count * TILE);
+    let blocks = inputs.div_ceil(TILE) * TILE;
+    assert!(rows.x.len() == blocks * rows.count || rows.x_pairs.len() == blocks * rows.count.div_ceil(2));
     assert_eq!(rows.d.len(), rows.count * outputs);
     learned.prepare(step);
     let count = learned.value.count();
@@ -88,7 +122,7 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], mask: Option
         let weights = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH));
         weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
             let first = piece * TASK;
-            let x = &rows.x[first * rows.count..];
+            let x = rows.x.get(first * rows.count..).unwrap_or_default();
             let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
             let extra = Extra { values: extra, outputs, panel: j, first };
             let mask = mask.map_or(&[][..], |mask| &mask.panel(j)[first * WIDTH..]);
@@ -165,10 +199,8 @@ impl Piece<'_> {
         let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
         for (tile, (value, smoothed)) in tiles.enumerate() {
             let half = count.div_ceil(2);
-            if !x_pairs.is_empty()
-                && bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, &mut sums)
-            {
-                // The sums are there.
+            if !x_pairs.is_empty() {
+                bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, &mut sums);
             } else {
                 let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
                 for i in (0..TILE).step_by(MR) {

@@ -1,0 +1,317 @@
+//! Runs beside each other: those that differ in nothing but the seed are one line, and count as many times.
+
+use super::figure::{Ink, Lines, Series};
+use super::{html, stats};
+use crate::experiment::Experiment;
+use crate::progress::grouped;
+use crate::run_dir::{Metrics, Summary};
+use crate::settings::{SETTINGS, lookup, wrapped};
+use onward::Readout;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// A run to compare.
+#[derive(Debug)]
+pub struct Run {
+    pub path: PathBuf,
+    pub experiment: Experiment,
+    pub metrics: Vec<Metrics>,
+    pub summary: Option<Summary>,
+}
+
+/// Runs in groups of equal settings.
+#[derive(Debug)]
+pub struct Comparison {
+    groups: Vec<Group>,
+    readouts: Vec<Readout>,
+    /// Whether every run has its test error; the last validation errors are compared otherwise.
+    tested: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: String,
+    runs: Vec<Run>,
+}
+
+/// Differences this unlikely by luck are called differences.
+const SIGNIFICANT: f64 = 0.05;
+
+impl Comparison {
+    /// Groups the runs, in the order in which they are named.
+    pub fn new(runs: Vec<Run>) -> Self {
+        let tested = runs.iter().all(|run| run.summary.is_some());
+        let mut groups: Vec<Group> = Vec::new();
+        for run in runs {
+            match groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) {
+                Some(group) => group.runs.push(run),
+                None => groups.push(Group { name: String::new(), runs: vec![run] }),
+            }
+        }
+        name(&mut groups);
+        let errors = groups.iter().flat_map(|group| group.runs.iter().map(|run| run.errors(tested)));
+        let readouts: BTreeSet<Readout> = errors.flat_map(|errors| errors.into_keys().collect::<Vec<_>>()).collect();
+        Comparison { groups, readouts: readouts.into_iter().collect(), tested }
+    }
+
+    fn what(&self) -> &'static str {
+        if self.tested { "test error" } else { "last validation error" }
+    }
+
+    /// For the terminal.
+    pub fn text(&self) -> String {
+        let mut text = format!("Mean {} in per cent ± standard deviation over the seeds\n\n", self.what());
+        let name = self.groups.iter().map(|group| group.name.chars().count()).max().unwrap_or(0).clamp(8, 36);
+        let mut row = |cells: &[String]| {
+            let mut line = format!("{:name$}", cells[0]);
+            line.extend(cells[1..].iter().map(|cell| format!(" {cell:>14}")));
+            text.push_str(line.trim_end());
+            text.push('\n');
+        };
+        let headings = self.readouts.iter().map(Readout::to_string);
+        row(&["run".to_owned(), "seeds".to_owned()].into_iter().chain(headings).collect::<Vec<_>>());
+        for group in &self.groups {
+            let errors = self.readouts.iter().map(|readout| spread(&group.errors(*readout, self.tested)));
+            let name = group.name.chars().take(name).collect();
+            row(&[name, group.runs.len().to_string()].into_iter().chain(errors).collect::<Vec<_>>());
+        }
+        text.push('\n');
+        for line in self.verdicts().iter().flat_map(|verdict| wrapped(verdict, 80)) {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    /// A sentence on each group and readout, beside the first group.
+    fn verdicts(&self) -> Vec<String> {
+        let Some((first, others)) = self.groups.split_first() else { return Vec::new() };
+        let pairs = others.iter().flat_map(|group| self.readouts.iter().map(move |readout| (group, *readout)));
+        pairs
+            .filter_map(|(group, readout)| {
+                let (a, b) = (first.errors(readout, self.tested), group.errors(readout, self.tested));
+                if a.is_empty() || b.is_empty() {
+                    return None;
+                }
+                let difference = stats::mean(&b) - stats::mean(&a);
+                let (size, word) = (difference.abs(), if difference < 0.0 { "lower" } else { "higher" });
+                let told = format!("{}: {readout} {size:.2} points {word} than {}", group.name, first.name);
+                Some(match stats::p_value(&a, &b) {
+                    Some(p) if p < SIGNIFICANT => format!("{told}: more than luck (p = {p:.3})."),
+                    Some(p) => format!("{told}: no more than luck would do (p = {p:.2})."),
+                    None => format!("{told}; whether that is luck, only two seeds or more of each can tell."),
+                })
+            })
+            .collect()
+    }
+
+    /// The page.
+    pub fn html(&self) -> String {
+        let runs: usize = self.groups.iter().map(|group| group.runs.len()).sum();
+        let mut body = format!("<h1>{runs} runs compared</h1>\n");
+        body.push_str(&self.table());
+        body.push_str(&self.curves());
+        body.push_str(&self.differences());
+        html::page(&format!("{runs} runs compared"), &body)
+    }
+
+    fn table(&self) -> String {
+        let names: Vec<String> = self.readouts.iter().map(|readout| format!("{readout} %")).collect();
+        let mut headings = vec!["run", "seeds", "epochs"];
+        headings.extend(names.iter().map(|name| &name[..]));
+        headings.extend(["minutes each", "parameters"]);
+        let rows: Vec<_> = self.groups.iter().map(|group| self.row(group)).collect();
+        let verdicts: String =
+            self.verdicts().iter().map(|verdict| format!("<li>{}</li>\n", html::escape(verdict))).collect();
+        let body = format!("{}<ul>\n{verdicts}</ul>\n", html::table(&headings, &rows));
+        let about = format!(
+            "Mean {} ± standard deviation over the seeds. Runs that differ in nothing but their seed are one line. Whether a \
+             difference is more than luck is judged by Welch's test, at p below {SIGNIFICANT}; with many comparisons, expect \
+             one in twenty to look like more than it is.",
+            self.what()
+        );
+        html::section("Errors", &about, &body)
+    }
+
+    fn row(&self, group: &Group) -> Vec<String> {
+        let last = |run: &Run| run.metrics.last().map_or((0, 0.0), |last| (last.epoch.epoch, last.seconds));
+        let (epochs, seconds): (Vec<u32>, Vec<f64>) = group.runs.iter().map(last).unzip();
+        let parameters = group.runs.iter().find_map(|run| run.summary.as_ref()).map(|summary| summary.parameters);
+        let mut row = vec![html::escape(&group.name), group.runs.len().to_string()];
+        row.push(epochs.iter().max().map_or("-".into(), u32::to_string));
+        row.extend(self.readouts.iter().map(|readout| spread(&group.errors(*readout, self.tested))));
+        row.push(format!("{:.1}", stats::mean(&seconds) / 60.0));
+        row.push(parameters.map_or("-".into(), |n| grouped(n as u64)));
+        row
+    }
+
+    fn curves(&self) -> String {
+        let curve = |value: &dyn Fn(&Metrics) -> Option<f64>| -> Vec<Series> {
+            let runs =
+                self.groups.iter().enumerate().flat_map(|(i, group)| group.runs.iter().map(move |run| (i, group, run)));
+            runs.map(|(i, group, run)| {
+                let point = |metrics: &Metrics| Some((f64::from(metrics.epoch.epoch), value(metrics)?));
+                let points = run.metrics.iter().filter_map(point).collect();
+                Series { name: group.name.clone(), ink: Ink::Nth(i), points }
+            })
+            .collect()
+        };
+        let titles: Vec<String> = self.readouts.iter().map(|readout| format!("Validation error, {readout}")).collect();
+        let mut figures: Vec<String> = self
+            .readouts
+            .iter()
+            .zip(&titles)
+            .map(|(readout, title)| {
+                let series = curve(&|metrics| metrics.validation_error.get(readout).copied());
+                Lines { title, unit: "%, by epoch", series }.html()
+            })
+            .collect();
+        let series = curve(&|metrics| Some(metrics.epoch.loss));
+        figures.push(Lines { title: "Loss of the layers", unit: "nats a sample, by epoch", series }.html());
+        html::section(
+            "Epoch by epoch",
+            "One line a run; runs that differ in their seed alone share a colour.",
+            &html::side_by_side(&figures),
+        )
+    }
+
+    /// The settings in which the groups differ.
+    fn differences(&self) -> String {
+        let rows: Vec<Vec<String>> = differing(&self.groups)
+            .into_iter()
+            .map(|key| {
+                let values = self.groups.iter().map(|group| html::escape(&value(&group.runs[0].experiment, key)));
+                [format!("<code>{key}</code>")].into_iter().chain(values).collect()
+            })
+            .collect();
+        let names: Vec<String> = self.groups.iter().map(|group| html::escape(&group.name)).collect();
+        let headings: Vec<&str> = ["setting"].into_iter().chain(names.iter().map(|name| &name[..])).collect();
+        let mut body = if rows.is_empty() { String::new() } else { html::table(&headings, &rows) };
+        let mut list = String::new();
+        for group in &self.groups {
+            for run in &group.runs {
+                let (path, seed) = (run.path.display().to_string(), run.experiment.recipe.seed.0);
+                let _ = writeln!(list, "<li>{}: {}, seed {seed}</li>", html::escape(&group.name), html::escape(&path));
+            }
+        }
+        body.push_str(&html::details("The run directories", &format!("<ul>\n{list}</ul>\n")));
+        html::section("Where they differ", "Settings that are not the same in all of them.", &body)
+    }
+}
+
+impl Run {
+    /// Test errors, or those of the last validation.
+    fn errors(&self, tested: bool) -> BTreeMap<Readout, f64> {
+        match (&self.summary, self.metrics.last()) {
+            (Some(summary), _) if tested => summary.test_error.clone(),
+            (_, Some(last)) => last.validation_error.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+}
+
+impl Group {
+    fn errors(&self, readout: Readout, tested: bool) -> Vec<f64> {
+        self.runs.iter().filter_map(|run| run.errors(tested).get(&readout).copied()).collect()
+    }
+}
+
+/// Settings that say what a run is called, not what it does.
+fn told(key: &str) -> bool {
+    ["name", "about", "seed"].contains(&key) || key.starts_with("paper.")
+}
+
+fn value(experiment: &Experiment, key: &str) -> String {
+    lookup(&experiment.to_table(), key).map_or(String::new(), ToString::to_string)
+}
+
+fn same(a: &Experiment, b: &Experiment) -> bool {
+    let (a, b) = (a.to_table(), b.to_table());
+    SETTINGS.iter().all(|setting| told(setting.key) || lookup(&a, setting.key) == lookup(&b, setting.key))
+}
+
+/// The keys in which the groups differ.
+fn differing(groups: &[Group]) -> Vec<&'static str> {
+    let tables: Vec<_> = groups.iter().map(|group| group.runs[0].experiment.to_table()).collect();
+    let keys = SETTINGS.iter().map(|setting| setting.key).filter(|key| !told(key));
+    keys.filter(|key| tables.iter().any(|table| lookup(table, key) != lookup(&tables[0], key))).collect()
+}
+
+/// Names the groups by their experiments; where these do not tell them apart, by the settings in which they differ, or at
+/// last by number.
+fn name(groups: &mut [Group]) {
+    let keys = differing(groups);
+    let experiments: Vec<String> = groups.iter().map(|group| group.runs[0].experiment.name.clone()).collect();
+    for i in 0..groups.len() {
+        let own = &experiments[i];
+        let alike = experiments.iter().filter(|name| *name == own).count() > 1;
+        let settings = keys.iter().map(|key| {
+            let short = key.rsplit('.').next().unwrap_or(key);
+            format!("{short} {}", value(&groups[i].runs[0].experiment, key).trim_matches('"'))
+        });
+        groups[i].name = match alike {
+            false => own.clone(),
+            true if keys.len() <= 2 => settings.collect::<Vec<_>>().join(", "),
+            true => format!("{own} ({})", groups[i].runs[0].path.display()),
+        };
+    }
+}
+
+/// `1.83 ± 0.05`, or `1.83`.
+fn spread(errors: &[f64]) -> String {
+    match (errors, stats::deviation(errors)) {
+        ([], _) => "-".into(),
+        (errors, Some(deviation)) => format!("{:.2} ± {deviation:.2}", stats::mean(errors)),
+        (errors, None) => format!("{:.2}", stats::mean(errors)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onward::events::EpochReport;
+    use toml::Value;
+
+    fn run(path: &str, seed: i64, batch: i64, error: f64) -> Run {
+        let given = [("seed".into(), Value::Integer(seed)), ("training.batch".into(), Value::Integer(batch))];
+        let epoch = EpochReport {
+            epoch: 3,
+            step: 9,
+            loss: 0.5,
+            head_loss: None,
+            estimate_variance: None,
+            gain: 1.0,
+            layers: Vec::new(),
+        };
+        let validation_error = BTreeMap::from([(Readout::OnePass, error)]);
+        Run {
+            path: path.into(),
+            experiment: Experiment::default().with(given).unwrap(),
+            metrics: vec![Metrics { epoch, seconds: 6.0, validation_error }],
+            summary: None,
+        }
+    }
+
+    #[test]
+    fn runs_that_differ_in_their_seed_are_one_line() {
+        let runs = [("a", 1, 100, 2.0), ("c", 1, 50, 1.0), ("b", 2, 100, 2.2), ("d", 2, 50, 1.1)];
+        let runs = runs.map(|(path, seed, batch, error)| run(path, seed, batch, error));
+        let comparison = Comparison::new(runs.into());
+        let expected = "Mean last validation error in per cent ± standard deviation over the seeds\n\n\
+                        run                seeds       one-pass\n\
+                        batch 100              2    2.10 ± 0.14\n\
+                        batch 50               2    1.05 ± 0.07\n\n\
+                        batch 50: one-pass 1.05 points lower than batch 100: more than luck (p = 0.027).\n";
+        assert_eq!(comparison.text(), expected);
+        let html = comparison.html();
+        assert!(html.contains("<td><code>training.batch</code></td><td>100</td><td>50</td>"), "{html}");
+    }
+
+    #[test]
+    fn one_seed_tells_nothing() {
+        let comparison = Comparison::new(vec![run("a", 1, 100, 2.0), run("b", 1, 50, 2.5)]);
+        let expected = "batch 50: one-pass 0.50 points higher than batch 100; whether that is luck, only\n\
+                        two seeds or more of each can tell.\n";
+        assert!(comparison.text().ends_with(expected), "{}", comparison.text());
+    }
+}

@@ -1,0 +1,89 @@
+//! `onward doctor` as its users meet it.
+
+use assert_cmd::cargo::cargo_bin;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn onward(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(cargo_bin!("onward")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// Trains a small network on MNIST.
+fn train(folder: &Path, out: &str, more: &[&str]) -> Output {
+    let small = ["--limit=1500", "--set=network.layers=[32,32]", "--set=data.validation=200", "--epochs=4"];
+    let rest = ["--set=training.batch=10", "--threads=1", "--progress=plain", "--out", out];
+    onward(folder, &[&["train"][..], &small, &rest, more].concat())
+}
+
+fn doctor(folder: &Path, run: &str) -> (Option<i32>, String) {
+    let output = onward(folder, &["doctor", run]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn a_run_that_is_well_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &["--set=negatives.kind=uniform"]);
+    let (code, text) = doctor(folder.path(), "a");
+    assert_eq!(text, "a: finished after 4 epochs. Nothing is wrong that can be seen from what the run recorded.");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_diverging_run_is_warned_of_and_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train(folder.path(), "a", &["--set=optimizer.kind=adam", "--set=optimizer.rate=1"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("\nwarning: step 100: layer 0 explodes: its goodness is "), "{text}");
+    assert_eq!(text.matches("layer 0 ").count(), 1, "one warning a layer: {text}");
+    let (code, text) = doctor(folder.path(), "a");
+    assert_eq!(code, Some(1));
+    assert!(text.contains(" 4: layer 0 ") && text.contains("Lower optimizer.rate"), "{text}");
+    let json = onward(folder.path(), &["doctor", "a", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(!value["findings"].as_array().unwrap().is_empty());
+    assert_eq!(json.status.code(), Some(1));
+}
+
+#[test]
+fn a_failed_run_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &[]);
+    let (run, again) = (folder.path().join("a"), ["train", "--resume", "a"]);
+    // The checkpoint is cut short.
+    let checkpoint = run.join("checkpoint/last.safetensors");
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    std::fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, text) = doctor(folder.path(), "a");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("it is not a whole safetensors file"), "{text}");
+    assert!(text.contains("checkpoint/best.safetensors is whole: use it in its place."), "{text}");
+
+    // The file system fails while training: a directory is where a file should go.
+    std::fs::remove_file(run.join("summary.json")).unwrap();
+    std::fs::remove_dir_all(run.join("checkpoint")).unwrap();
+    std::fs::create_dir_all(run.join("checkpoint/last.safetensors/x")).unwrap();
+    std::fs::remove_file(run.join("report.html")).unwrap();
+    std::fs::create_dir_all(run.join("report.html/x")).unwrap();
+    std::fs::remove_dir_all(run.join("checkpoint/last.safetensors")).unwrap();
+    let output = onward(folder.path(), &again);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let (_, text) = doctor(folder.path(), "a");
+    assert!(text.contains("Training failed: a/report.html: it could not be written"), "{text}");
+
+    // Put right, it goes on, and the failure is forgotten.
+    std::fs::remove_dir_all(run.join("report.html")).unwrap();
+    assert!(onward(folder.path(), &again).status.success());
+    let (_, text) = doctor(folder.path(), "a");
+    assert!(text.starts_with("a: finished after 4 epochs.") && !text.contains("failed"), "{text}");
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = onward(folder.path(), &["doctor", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not a run directory"));
+}

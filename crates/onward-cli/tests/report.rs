@@ -1,0 +1,122 @@
+//! `onward report` and `report.html` as their users meet them.
+
+use assert_cmd::cargo::cargo_bin;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn onward(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(cargo_bin!("onward")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Trains a network that takes no time.
+fn train(folder: &Path, out: &str, more: &[&str]) {
+    let tiny = ["--limit=400", "--set=network.layers=[16,16]", "--set=data.validation=100", "--epochs=2"];
+    let rest = ["--set=training.batch=20", "--threads=1", "--progress=none", "--out", out];
+    stdout(&onward(folder, &[&["train"][..], &tiny, &rest, more].concat()));
+}
+
+/// A page's visible text and markup, without pictures and settings of other sections.
+fn count(page: &str, part: &str) -> usize {
+    page.matches(part).count()
+}
+
+#[test]
+fn a_run_leaves_a_page_that_needs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &[]);
+    let page = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
+    for heading in [
+        "Error and loss",
+        "Goodness of positives and negatives",
+        "The same, sample by sample",
+        "How each layer does",
+        "What the first layer looks for",
+        "Pairs it learns from",
+        "What it confuses",
+        "Settings",
+    ] {
+        assert!(page.contains(&format!("<h2>{heading}</h2>")), "no {heading:?}");
+    }
+    assert!(page.contains("Finished after 2 epochs.") && page.contains("test error, one-pass"));
+    // Three of error and loss, one a layer, two epochs of one a layer, five on how the layers do.
+    assert_eq!(count(&page, "<svg"), 3 + 2 + 2 * 2 + 5);
+    assert_eq!(count(&page, "class=\"frame\""), 2);
+    assert_eq!(count(&page, "class=\"frame\" data-name=\"epoch 1\" hidden"), 1);
+    // Eight negatives, each named in its caption and for those who cannot see it.
+    assert_eq!(count(&page, "<figcaption>negative: "), 8);
+    assert_eq!(count(&page, "alt=\"negative: "), 8);
+    // Nothing is fetched: the only addresses are the name spaces of figures.
+    assert_eq!(count(&page, "http"), count(&page, "http://www.w3.org/2000/svg") + count(&page, "http-equiv"));
+    assert!(!page.contains("NaN"));
+
+    // The same page again, from what lies on disk.
+    assert_eq!(stdout(&onward(folder.path(), &["report", "a"])), "a/report.html\n");
+    let again = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
+    assert!(page == again, "the page that training wrote differs from the one that `onward report` writes");
+    let probes = std::fs::read_to_string(folder.path().join("a/probes.jsonl")).unwrap();
+    assert_eq!(probes.lines().count(), 2);
+}
+
+#[test]
+fn runs_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    for (out, seed, width) in [("a", "1", "[16,16]"), ("b", "2", "[16,16]"), ("c", "1", "[8,8]")] {
+        train(folder.path(), out, &["--seed", seed, "--set", &format!("network.layers={width}")]);
+    }
+    let text = stdout(&onward(folder.path(), &["report", "a", "b", "c"]));
+    assert!(text.starts_with("Mean test error in per cent ± standard deviation over the seeds\n"), "{text}");
+    assert!(
+        text.contains("\nlayers [16, 16]              2 ") && text.contains("\nlayers [8, 8]                1 "),
+        "{text}"
+    );
+    assert!(
+        text.replace("\n", " ").contains("only two seeds or more of each can tell")
+            && text.ends_with("\ncomparison.html\n"),
+        "{text}"
+    );
+    let page = std::fs::read_to_string(folder.path().join("comparison.html")).unwrap();
+    assert!(page.contains("<h1>3 runs compared</h1>") && page.contains("<code>network.layers</code>"));
+    // Error by two readouts, and loss.
+    assert_eq!(count(&page, "<svg"), 3);
+
+    let output = onward(folder.path(), &["report", "a", "b", "--out", "none/there.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("none/there.html: it could not be written"));
+}
+
+#[test]
+fn names_from_data_are_only_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |n: usize| {
+        format!("{},{},{},{}\n", n % 2, n % 5, 0.1 * (n % 7) as f64, ["<script>alert(1)</script>", "b&b"][n % 2])
+    };
+    std::fs::write(folder.path().join("own.csv"), (0..200).map(row).collect::<String>()).unwrap();
+    train(folder.path(), "a", &["--data=own.csv", "--set=network.label=prepend"]);
+    let page = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
+    assert_eq!(count(&page, "<script>"), 1);
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("b&amp;b"));
+    assert!(!page.contains("What the first layer looks for"), "three features are no image");
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &[]);
+    std::fs::copy(folder.path().join("a/checkpoint/last.safetensors"), folder.path().join("alone.safetensors"))
+        .unwrap();
+    for (path, expected) in [
+        ("alone.safetensors", "alone.safetensors: it lies in no run directory"),
+        ("none", "none: cannot be opened"),
+        (".", ".: not a run directory"),
+    ] {
+        let output = onward(folder.path(), &["report", path]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
