@@ -1,5 +1,7 @@
 //! `onward stream`: learns from records as they come, for as long as they come.
 
+pub mod bench;
+
 use crate::exit::{Interrupted, Usage};
 use crate::feed::Feed;
 use crate::progress::grouped;
