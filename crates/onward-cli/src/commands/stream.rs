@@ -455,7 +455,7 @@ struct Line<'a> {
     anomaly: f32,
     #[serde(skip_serializing_if = "is_zero")]
     imputed: u32,
-    latency_us: f32,
+    latency_us: f64,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -630,7 +630,7 @@ impl Stream {
             score: verdict.score,
             anomaly: verdict.anomaly,
             imputed: faults,
-            latency_us: 1e-3 * took.as_nanos() as f32,
+            latency_us: took.as_nanos() as f64 / 1e3,
         };
         serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
         Ok(out.write_all(b"\n")?)
