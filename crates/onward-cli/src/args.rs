@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and the help that says so.
 
 use crate::commands::{
-    bench, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream, train,
+    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream, train,
 };
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Write a run as a page to look at, or compare several runs on one page.
     Report(report::Args),
+    /// Train one experiment by several rules: Forward-Forward beside backpropagation and random perturbation.
+    Compare(compare::Args),
     /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
     Reproduce(reproduce::Args),
     /// Measure how fast this machine trains and reads out, beside what its processor and memory can do.
@@ -52,6 +54,7 @@ itself, to be more active on real data and less on data that should not occur.
   onward inspect RUN           how that went
   onward doctor RUN            what is wrong with it, if anything
   onward report RUN RUN        runs compared: errors and curves, as a page
+  onward compare default       Forward-Forward beside backpropagation
   onward predict RUN a.png     what the network makes of images of your own
   onward train --data PATH     the same on your data: images, CSV, NPY, IDX
   onward stream sensor.csv     learn from records as they come, without end

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Stream(args)) => commands::stream::run(args),
+        Some(Command::Compare(args)) => commands::compare::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
         Some(Command::Bench(args)) => commands::bench::run(args),
         Some(Command::Experiments(args)) => commands::experiments::run(args),

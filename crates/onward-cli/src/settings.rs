@@ -31,11 +31,13 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// Any text.
     Text,
+    /// A list of texts.
+    Words,
     /// A list of layers.
     Layers,
 }
 
-use Kind::{Flag, Layers, Number, NumberOr, Text, Whole, Word};
+use Kind::{Flag, Layers, Number, NumberOr, Text, Whole, Word, Words};
 
 const fn setting(key: &'static str, kind: Kind, help: &'static str) -> Setting {
     Setting { key, kind, help }
@@ -85,7 +87,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "network.layers",
         Layers,
-        "The hidden layers from the bottom. A number is a fully connected layer of so many units; { kind = \"local\", channels = 128, field = 10, stride = 6, pad = 0 } has receptive fields, each with weights of its own; kind \"conv\" shares them.",
+        "The hidden layers from the bottom. A number is a fully connected layer of so many units; { kind = \"local\", channels = 128, field = 10, stride = 6, pad = 0 } has receptive fields, each with weights of its own; kind \"conv\" shares them. Black boxes between layers: quantiser (levels), random, noise (deviation), binary, process (command, outputs, frames, timeout).",
     ),
     setting(
         "network.label",
@@ -219,12 +221,33 @@ pub const SETTINGS: &[Setting] = &[
         Whole(1, 65_536),
         "Backpropagation: each batch goes through in so many parts and only their gradients add up, which saves memory.",
     ),
+    setting(
+        "rival.straight_through",
+        Flag,
+        "Backpropagation: the gradient goes through black boxes as if they were not there; else such networks are refused.",
+    ),
     setting("rival.nudge", Number(1e-9, 1.0), "Perturbation: how far each weight is nudged."),
 ];
 
 /// The kinds of layers that are written as tables, with their settings; those with a default may be left out.
-const LAYERS: &[(&str, &[LayerKey])] =
-    &[("dense", &[("units", Whole(1, 65_536), false)]), ("local", FIELDS), ("conv", FIELDS)];
+const LAYERS: &[(&str, &[LayerKey])] = &[
+    ("dense", &[("units", Whole(1, 65_536), false)]),
+    ("local", FIELDS),
+    ("conv", FIELDS),
+    ("quantiser", &[("levels", Whole(2, 65_536), false)]),
+    ("random", &[]),
+    ("noise", &[("deviation", Number(0.0, 100.0), false)]),
+    ("binary", &[]),
+    (
+        "process",
+        &[
+            ("command", Words, false),
+            ("outputs", Whole(1, 65_536), false),
+            ("frames", Word(&["binary", "lines"]), true),
+            ("timeout", Number(0.01, 86_400.0), true),
+        ],
+    ),
+];
 
 /// A layer's setting: its name, what it may be, and whether it may be left out.
 type LayerKey = (&'static str, Kind, bool);
@@ -249,6 +272,7 @@ impl Kind {
             Flag => "true or false".into(),
             Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Text => "text in quotes".into(),
+            Words => "a list of texts, such as [\"python3\", \"box.py\"]".into(),
             Layers => "a list of widths, such as [1000, 1000, 1000], or of tables with a kind".into(),
         }
     }
@@ -270,6 +294,7 @@ impl Kind {
                 None => false,
             },
             Text => value.is_str(),
+            Words => value.as_array().is_some_and(|words| !words.is_empty() && words.iter().all(Value::is_str)),
             Layers => value.as_array().is_some_and(|layers| {
                 let is_layer = |l: &Value| l.is_table() || l.as_integer().is_some_and(|n| (1..=65_536).contains(&n));
                 !layers.is_empty() && layers.iter().all(is_layer)
@@ -511,7 +536,7 @@ mod tests {
         let layer = |text: &str| refused(&format!("[network]\nlayers = [{{ {text} }}]"));
         assert_eq!(
             layer("kind = \"locl\""),
-            "my.toml:2: `network.layers[0].kind` is locl, expected one of dense, local, conv; did you mean \"local\"?"
+            "my.toml:2: `network.layers[0].kind` is locl, expected one of dense, local, conv, quantiser, random, noise, binary, process; did you mean \"local\"?"
         );
         assert!(
             layer("kind = \"conv\", feild = 3")

@@ -69,9 +69,11 @@ impl Trained {
         }
     }
 
-    /// The network.
-    pub fn network(&self) -> Result<Network> {
-        Ok(Network::load(&self.checkpoint)?)
+    /// The network; `programs`: whether its black boxes may run programs.
+    pub fn network(&self, programs: bool) -> Result<Network> {
+        let mut network = Network::load(&self.checkpoint)?;
+        network.allow_programs(programs);
+        Ok(network)
     }
 
     /// Refuses a readout that the network does not offer.

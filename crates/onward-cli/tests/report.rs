@@ -82,7 +82,7 @@ fn runs_are_compared() {
     let page = std::fs::read_to_string(folder.path().join("comparison.html")).unwrap();
     assert!(page.contains("<h1>3 runs compared</h1>") && page.contains("<code>network.layers</code>"));
     // Error by two readouts, and loss.
-    assert_eq!(count(&page, "<svg"), 3);
+    assert_eq!(count(&page, "<svg"), 4);
 
     let output = onward(folder.path(), &["report", "a", "b", "--out", "none/there.html"]);
     assert_eq!(output.status.code(), Some(1));

@@ -405,6 +405,14 @@ fn what_cannot_be_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(expected), "{arguments:?}: no {expected:?} in {stderr}");
     }
+    // Another file of the same name, as logs are rotated.
+    let before = std::fs::read(folder.join("c")).unwrap();
+    put(folder, "s.csv", csv(0..10));
+    let output = run(folder, &["s.csv", "--resume=c"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("it has 10 records, but 100 were learned from it before"), "{stderr}");
+    assert!(std::fs::read(folder.join("c")).unwrap() == before);
+    put(folder, "s.csv", csv(0..100));
     // The checkpoint of a stream is no trained network, and says so.
     let output = Command::new(cargo_bin!("onward")).current_dir(folder).args(["inspect", "c"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -193,6 +193,7 @@ impl File {
         }
         let mut network = Network::new(recipe, shape, &self.metadata.classes)?;
         self.fill(&mut network)?;
+        network.allow_programs(false);
         Ok(network)
     }
 
@@ -203,9 +204,8 @@ impl File {
             let mean = Tensors(&of_layer).f32("peer.mean", &[stage.peer.means.len()]);
             stage.peer.means = mean.map_err(|error| in_part(&format!("layers.{l}"), error))?.to_vec();
         }
-        let first = network.first_read();
-        for (i, layer) in network.head.iter_mut().flat_map(|head| head.layers.iter_mut()).enumerate() {
-            let part = format!("head.{}", first + i);
+        for (l, layer) in network.head.iter_mut().flat_map(|head| head.reads.iter().zip(&mut head.layers)) {
+            let part = format!("head.{l}");
             layer.restore(&Tensor::of(&self.tensors, &part)).map_err(|error| in_part(&part, error))?;
         }
         Ok(())
@@ -226,9 +226,8 @@ fn write(
         add(format!("layers.{l}"), stage.layer.tensors());
         add(format!("layers.{l}.peer"), vec![Tensor::f32("mean", &[stage.peer.means.len()], stage.peer.means.clone())]);
     }
-    let first = network.first_read();
-    for (i, layer) in network.head().iter().flat_map(|head| &head.layers).enumerate() {
-        add(format!("head.{}", first + i), layer.tensors());
+    for (l, layer) in network.head().iter().flat_map(|head| head.reads.iter().zip(&head.layers)) {
+        add(format!("head.{l}"), layer.tensors());
     }
 
     let shape = network.shape();

@@ -171,9 +171,27 @@ impl Network {
             + self.head.as_ref().map_or(0, Head::parameters)
     }
 
-    /// The first layer that readouts look at.
+    /// The first layer that readouts look at; of those that learn, the `readout.skip` lowest are passed over.
     pub fn first_read(&self) -> usize {
-        self.recipe.readout.skip.min(self.depth() - 1)
+        let learning: Vec<usize> = self.learners().collect();
+        learning[self.recipe.readout.skip.min(learning.len() - 1)]
+    }
+
+    /// The layers that learn, which black boxes do not.
+    pub(crate) fn learners(&self) -> impl Iterator<Item = usize> {
+        self.stages.iter().enumerate().filter(|(_, stage)| stage.layer.learns()).map(|(l, _)| l)
+    }
+
+    /// Whether black boxes may run programs. Networks made from a recipe may; ones that come from a checkpoint, which somebody
+    /// else may have written, may not until they are allowed to.
+    pub fn allow_programs(&mut self, allowed: bool) {
+        self.stages.iter_mut().for_each(|stage| stage.layer.allow_programs(allowed));
+    }
+
+    /// Stops where a layer says that something has gone wrong in it.
+    pub(crate) fn check_faults(&self) -> Result<()> {
+        let fault = self.stages.iter().enumerate().find_map(|(l, stage)| Some((l, stage.layer.fault()?)));
+        fault.map_or(Ok(()), |(l, why)| Err(Error::Data(format!("layer {l}: {why}"))))
     }
 
     /// The readouts that this network offers.

@@ -97,7 +97,9 @@ impl Network {
                 let x = if l == 0 { &first } else { &below };
                 y.resize(x.rows(), stage.layer.outputs());
                 stage.layer.forward(x, y);
-                probe.layers[l].take(&stage.measure, y, n, tried);
+                if stage.layer.learns() {
+                    probe.layers[l].take(&stage.measure, y, n, tried);
+                }
                 stage.normalization.apply(y);
             }
             append(&mut probe.negative.labels, negative.labels);

@@ -49,13 +49,16 @@ pub struct RivalSettings {
     /// Backpropagation: each batch goes through in so many parts and only their gradients add up, which saves memory;
     /// 1 to 65,536.
     pub parts: usize,
+    /// Backpropagation: the gradient goes through black boxes as if they were not there (straight-through); else networks
+    /// with black boxes are refused.
+    pub straight_through: bool,
     /// Perturbation: how far each weight is nudged, above 0 to 1.
     pub nudge: f32,
 }
 
 impl Default for RivalSettings {
     fn default() -> Self {
-        RivalSettings { parts: 1, nudge: 0.001 }
+        RivalSettings { parts: 1, straight_through: false, nudge: 0.001 }
     }
 }
 
@@ -178,6 +181,60 @@ pub enum LayerSettings {
     Local(Fields),
     /// Receptive fields that share their weights.
     Conv(Fields),
+    /// A fixed function between layers that learn: no derivative, no goodness.
+    BlackBox(BlackBoxSettings),
+}
+
+/// What a black box does to the normalised activities that it gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlackBoxSettings {
+    /// Rounds them to so many levels from 0 to 4, 2 to 65,536.
+    Quantiser {
+        /// How many.
+        levels: u32,
+    },
+    /// Mixes them by a fixed random matrix and takes the sine.
+    Random,
+    /// Adds noise of this standard deviation, 0 to 100.
+    Noise {
+        /// Its standard deviation.
+        deviation: f32,
+    },
+    /// Makes each 1 or 0, with a probability that rises with it.
+    Binary,
+    /// Has a program do whatever it does.
+    Process(ProcessSettings),
+}
+
+/// A program between two layers; see `layer::process` for what it reads and writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessSettings {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// How many numbers it answers for each row, 1 to 65,536.
+    pub outputs: usize,
+    /// The form of what it reads and writes.
+    #[serde(default)]
+    pub frames: Frames,
+    /// Seconds after which an answer that has not come will not come, 0.01 to 86,400.
+    #[serde(default = "ten")]
+    pub timeout: f64,
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+/// The form of what a program reads and writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frames {
+    /// Rows, width, and the numbers, little-endian.
+    #[default]
+    Binary,
+    /// A line of text for each row.
+    Lines,
 }
 
 impl LayerSettings {
@@ -186,9 +243,10 @@ impl LayerSettings {
         let mut last = "";
         let parts = layers.iter().map(|layer| {
             let (kind, size) = match layer {
-                LayerSettings::Dense(units) => ("", *units),
-                LayerSettings::Local(fields) => ("local ", fields.channels),
-                LayerSettings::Conv(fields) => ("conv ", fields.channels),
+                LayerSettings::Dense(units) => ("", units.to_string()),
+                LayerSettings::Local(fields) => ("local ", fields.channels.to_string()),
+                LayerSettings::Conv(fields) => ("conv ", fields.channels.to_string()),
+                LayerSettings::BlackBox(_) => (last, "[box]".into()),
             };
             let kind = if kind == std::mem::replace(&mut last, kind) { "" } else { kind };
             format!("{kind}{size}")
@@ -230,6 +288,11 @@ enum LayerKind {
     Dense { units: usize },
     Local(Fields),
     Conv(Fields),
+    Quantiser { levels: u32 },
+    Random {},
+    Noise { deviation: f32 },
+    Binary {},
+    Process(ProcessSettings),
 }
 
 impl TryFrom<LayerText> for LayerSettings {
@@ -239,6 +302,15 @@ impl TryFrom<LayerText> for LayerSettings {
             LayerText::Width(units) | LayerText::Kind(LayerKind::Dense { units }) => LayerSettings::Dense(units),
             LayerText::Kind(LayerKind::Local(fields)) => LayerSettings::Local(fields),
             LayerText::Kind(LayerKind::Conv(fields)) => LayerSettings::Conv(fields),
+            LayerText::Kind(LayerKind::Quantiser { levels }) => {
+                LayerSettings::BlackBox(BlackBoxSettings::Quantiser { levels })
+            }
+            LayerText::Kind(LayerKind::Random {}) => LayerSettings::BlackBox(BlackBoxSettings::Random),
+            LayerText::Kind(LayerKind::Noise { deviation }) => {
+                LayerSettings::BlackBox(BlackBoxSettings::Noise { deviation })
+            }
+            LayerText::Kind(LayerKind::Binary {}) => LayerSettings::BlackBox(BlackBoxSettings::Binary),
+            LayerText::Kind(LayerKind::Process(process)) => LayerSettings::BlackBox(BlackBoxSettings::Process(process)),
         })
     }
 }
@@ -249,6 +321,13 @@ impl From<LayerSettings> for LayerText {
             LayerSettings::Dense(units) => LayerText::Width(units),
             LayerSettings::Local(fields) => LayerText::Kind(LayerKind::Local(fields)),
             LayerSettings::Conv(fields) => LayerText::Kind(LayerKind::Conv(fields)),
+            LayerSettings::BlackBox(does) => LayerText::Kind(match does {
+                BlackBoxSettings::Quantiser { levels } => LayerKind::Quantiser { levels },
+                BlackBoxSettings::Random => LayerKind::Random {},
+                BlackBoxSettings::Noise { deviation } => LayerKind::Noise { deviation },
+                BlackBoxSettings::Binary => LayerKind::Binary {},
+                BlackBoxSettings::Process(process) => LayerKind::Process(process),
+            }),
         }
     }
 }
@@ -626,7 +705,27 @@ impl Recipe {
                     range(&format!("{key}.stride"), fields.stride, 1, 1_024)?;
                     range(&format!("{key}.pad"), fields.pad, 0, fields.field - 1)?;
                 }
+                LayerSettings::BlackBox(BlackBoxSettings::Quantiser { levels }) => {
+                    range(&format!("{key}.levels"), *levels, 2, 65_536)?;
+                }
+                LayerSettings::BlackBox(BlackBoxSettings::Noise { deviation }) => {
+                    range(&format!("{key}.deviation"), *deviation, 0.0, 100.0)?;
+                }
+                LayerSettings::BlackBox(BlackBoxSettings::Process(process)) => {
+                    range(&format!("{key}.outputs"), process.outputs, 1, 65_536)?;
+                    range(&format!("{key}.timeout"), process.timeout, 0.01, 86_400.0)?;
+                    if process.command.is_empty() {
+                        return Err(Error::setting(format!("{key}.command"), "found no program, expected one"));
+                    }
+                }
+                LayerSettings::BlackBox(_) => {}
             }
+        }
+        if let Some(LayerSettings::BlackBox(_)) = self.network.layers.last() {
+            return Err(Error::setting(
+                "network.layers",
+                "the last layer is a black box; expected one that learns: nothing would look at what the box does",
+            ));
         }
         range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
         range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
@@ -688,8 +787,11 @@ impl Recipe {
             if self.network.normalization == Normalization::Layer {
                 return refused("network.normalization", "\"layer\" would subtract a state's mean at every moment");
             }
-            if self.network.layers.iter().any(|layer| matches!(layer, LayerSettings::Conv(_))) {
-                return refused("network.layers", "convolution layers have no top-down connections (local ones do)");
+            if self.network.layers.iter().any(|l| matches!(l, LayerSettings::Conv(_) | LayerSettings::BlackBox(_))) {
+                return refused(
+                    "network.layers",
+                    "convolution layers and black boxes have no top-down connections (local layers do)",
+                );
             }
             if self.head.memory == HeadMemory::Recompute {
                 return refused("head.memory", "\"recompute\" saves nothing where states are kept anyway");
@@ -715,6 +817,15 @@ impl Recipe {
             if self.training.rest > 0 {
                 return refused("training.rest", "samples rest by their goodness");
             }
+        }
+        let has_box = self.network.layers.iter().any(|layer| matches!(layer, LayerSettings::BlackBox(_)));
+        if self.rule == Rule::Backprop && has_box && !self.rival.straight_through {
+            return Err(Error::setting(
+                "rule",
+                "\"backprop\" needs the derivative of everything between the layers, but `network.layers` has a black box, which \
+                 has none: use \"forward-forward\" or \"perturbation\", or let the gradient through as if the box were not \
+                 there with `rival.straight_through`",
+            ));
         }
         if self.rival.parts > 1 && self.optimizer.kind == OptimizerKind::Adam {
             return Err(Error::setting(

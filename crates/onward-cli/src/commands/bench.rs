@@ -213,7 +213,9 @@ impl Bench<'_> {
                 if step.step == warm {
                     (start, first) = (Instant::now(), step.step);
                 }
-                if step.step > warm && start.elapsed() >= limit {
+                // Not into another epoch: the share of active rows is counted by epoch.
+                let last = step.step_of_epoch + 1 == step.steps_per_epoch;
+                if step.step > warm && (last || start.elapsed() >= limit) {
                     return Flow::Stop;
                 }
             }

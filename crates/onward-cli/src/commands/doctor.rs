@@ -81,7 +81,7 @@ fn examine_run(path: &Path) -> Result<(String, Vec<Finding>)> {
         (_, true) => format!("{}: in training, after epoch {epochs}.", path.display()),
         _ => format!("{0}: stopped after epoch {epochs}; go on with onward train --resume {0}", path.display()),
     };
-    match Trained::find(&path).and_then(|trained| trained.network()) {
+    match Trained::find(&path).and_then(|trained| trained.network(false)) {
         Ok(network) => findings.extend(examine(&Layers::of(&network), network.classes(), &metrics, &probes)),
         Err(_) if failed && !path.join("checkpoint/last.safetensors").exists() => {}
         Err(error) => {

@@ -24,6 +24,9 @@ pub struct Args {
     /// Which samples of the data
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
+    /// Run the programs that the network's black boxes name: only for networks that you trust
+    #[arg(long)]
+    allow_programs: bool,
     /// How labels are read out [default: every way that the network offers]
     #[arg(long, value_enum)]
     readout: Option<Choice>,
@@ -55,7 +58,7 @@ struct Measured {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let trained = Trained::find(&args.trained)?;
-    let network = trained.network()?;
+    let network = trained.network(args.allow_programs)?;
     let readouts = match args.readout {
         None => network.readouts(),
         Some(Choice::EveryLabel) => vec![Readout::EveryLabel],

@@ -42,7 +42,7 @@ struct Found {
 /// Prints it.
 pub fn run(args: &Args) -> Result<()> {
     let trained = Trained::find(&args.trained)?;
-    let (info, network) = (trained.info()?, trained.network()?);
+    let (info, network) = (trained.info()?, trained.network(false)?);
     let (mut experiment, mut metrics, mut finished) = (None, Vec::new(), false);
     if let Some(run) = &trained.run {
         experiment = Some(Experiment::open(&run.join("experiment.toml").to_string_lossy())?);

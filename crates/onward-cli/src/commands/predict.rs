@@ -22,6 +22,9 @@ pub struct Args {
     /// Images (PNG, JPEG), folders of images, or data files (IDX, CIFAR, CSV, NPY, NPZ)
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Run the programs that the network's black boxes name: only for networks that you trust
+    #[arg(long)]
+    allow_programs: bool,
     /// How labels are read out [default: one-pass, or every-label where the network has no softmax head]
     #[arg(long, value_enum)]
     readout: Option<Choice>,
@@ -57,7 +60,7 @@ enum Format {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let trained = Trained::find(&args.trained)?;
-    let network = trained.network()?;
+    let network = trained.network(args.allow_programs)?;
     let readout = match args.readout {
         Some(Choice::EveryLabel) => Readout::EveryLabel,
         Some(Choice::OnePass) => Readout::OnePass,

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A run to compare.
-fn open(path: &Path) -> Result<compare::Run> {
+pub fn open(path: &Path) -> Result<compare::Run> {
     let run = Trained::find(path)?.run_directory()?;
     Ok(compare::Run {
         experiment: Experiment::open(&run.join("experiment.toml").to_string_lossy())?,
@@ -55,7 +55,7 @@ fn open(path: &Path) -> Result<compare::Run> {
 fn page(path: &Path) -> Result<(PathBuf, String)> {
     let trained = Trained::find(path)?;
     let run = &trained.run_directory()?;
-    let network = trained.network()?;
+    let network = trained.network(false)?;
     let experiment = Experiment::open(&run.join("experiment.toml").to_string_lossy())?;
     let samples = samples(&experiment)?;
     let epochs = trained.info()?.position.map_or(u32::MAX, |position| position.epoch);

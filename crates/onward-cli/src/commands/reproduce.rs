@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
             summaries.push(match text {
                 // Done before: a long reproduction may be stopped and started again.
                 Ok(text) => parse(&path.display().to_string(), &text)?,
-                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options)?,
+                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options, false)?,
                 Err(_) => start(experiment, path, &options)?,
             });
         }

@@ -271,7 +271,9 @@ pub fn run(args: &Args) -> Result<()> {
         return outcome;
     }
     // Whatever else has ended the stream, what was learned is kept.
-    stream.save()?;
+    if stream.position > skip {
+        stream.save()?;
+    }
     let unread =
         cause.and_then(|error| error.downcast_ref()).is_some_and(|e: &io::Error| e.kind() == ErrorKind::BrokenPipe);
     if !unread {
@@ -515,9 +517,19 @@ impl Stream {
         stream.waiting = serde_json::from_str(note("waiting")?).with_context(damaged)?;
         stream.tally = serde_json::from_str(note("tally")?).with_context(damaged)?;
         stream.input.clone_from(note("input")?);
-        let position = note("position")?.parse().with_context(damaged)?;
+        let position: u64 = note("position")?.parse().with_context(damaged)?;
         check_delay(stream.reading.delay, stream.settings.memory)?;
         if stream.waiting.len() > stream.settings.memory {
+            return Err(damaged().into());
+        }
+        let counts = &stream.tally;
+        let sane =
+            [counts.skipped, counts.missing, counts.malformed, counts.out_of_range, counts.unused_labels, position];
+        if counts.records != learner.records()
+            || counts.right > counts.labels
+            || counts.labels > counts.records
+            || sane.iter().any(|n| *n > 1 << 60)
+        {
             return Err(damaged().into());
         }
         stream.saved = learner.records();
@@ -533,7 +545,7 @@ impl Stream {
         let mut record = Record::default();
         self.position = 0;
         self.clock = Clock::new();
-        let mut last_summary = self.tally.records;
+        let (mut last_summary, mut stalled) = (self.tally.records, false);
         loop {
             if interrupted() || self.limit.is_some_and(|limit| self.clock.records >= limit) {
                 break;
@@ -551,24 +563,32 @@ impl Stream {
                     self.record(records.features(), &record, out)?;
                     self.position += 1;
                 }
-                Next::Skipped(problem) => {
-                    self.skip(&problem);
+                Next::Skipped(ref problem) => {
+                    self.skip(problem);
                     self.wait(Waiting { id: String::new(), number: None, guess: None });
                     self.delayed_label(&Record::default())?;
                     self.position += 1;
                 }
                 Next::Stalled if interrupted() => break,
+                Next::Stalled if stalled => {}
                 Next::Stalled => {
-                    out.flush()?;
                     eprintln!("{}: nothing has come for a while; waiting on", self.input);
                     self.save()?;
                 }
+                Next::End if self.position < skip => {
+                    return Err(Usage(format!(
+                        "{0}: it has {1} records, but {skip} were learned from it before: is it another file? Learn from it with `< {0}`",
+                        self.input, self.position
+                    ))
+                    .into());
+                }
                 Next::End => break,
             }
-            if self.tally.records >= self.saved + self.every {
+            stalled = next == Next::Stalled;
+            if self.tally.records - self.saved >= self.every {
                 self.save()?;
             }
-            if self.tally.records >= last_summary + self.summary_every {
+            if self.tally.records - last_summary >= self.summary_every {
                 last_summary = self.tally.records;
                 eprintln!("{}", self.summary());
             }

@@ -47,6 +47,9 @@ pub struct Args {
     /// Go on with an interrupted run, to the same bits as if it had never stopped.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// Run the programs that the run's black boxes name: only for runs that you trust
+    #[arg(long, requires = "resume")]
+    allow_programs: bool,
     /// Where to compute (engine.device).
     #[arg(long, value_enum, conflicts_with = "resume")]
     device: Option<Device>,
@@ -81,7 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
     let minutes = args.checkpoint_minutes;
     let options = Options { threads: args.threads, progress: args.progress, checkpoint_minutes: minutes };
     if let Some(path) = &args.resume {
-        resume(path, &options)?;
+        resume(path, &options, args.allow_programs)?;
     } else {
         let experiment = Experiment::open(&args.experiment)?.with(changes(args)?)?;
         let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
@@ -118,34 +121,41 @@ pub fn start(experiment: Experiment, path: PathBuf, options: &Options) -> Result
     Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new(), probes: Vec::new() }.train(options)
 }
 
-/// Goes on with an earlier run.
-pub fn resume(path: &Path, options: &Options) -> Result<Summary> {
+/// Goes on with an earlier run; `programs`: whether its black boxes may run programs.
+pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary> {
     prepare(options)?;
     let (run, experiment) = RunDir::reopen(path)?;
     let samples = samples(&experiment)?;
-    let (trainer, seconds) = match run.last().exists() {
+    let (mut trainer, seconds) = match run.last().exists() {
         true => (Trainer::load(run.last())?, run.seconds()),
         false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
+    trainer.allow_programs(programs);
     Run { run, experiment, samples, trainer, seconds, metrics: Vec::new(), probes: Vec::new() }.train(options)
 }
 
-/// Threads and signals, once.
-fn prepare(options: &Options) -> Result<()> {
-    static PREPARED: std::sync::Once = std::sync::Once::new();
+/// Has Ctrl-C counted instead of ending the process: a first one asks, a second one does not wait for the answer.
+pub fn catch_interrupts() -> Result<()> {
+    static CAUGHT: std::sync::Once = std::sync::Once::new();
     let mut outcome = Ok(());
-    PREPARED.call_once(|| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
-        // A first Ctrl-C asks; a second one does not wait for the answer.
-        let handler = ctrlc::set_handler(|| {
+    CAUGHT.call_once(|| {
+        outcome = ctrlc::set_handler(|| {
             if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
                 std::process::exit(130);
             }
         });
+    });
+    outcome.context("Ctrl-C could not be prepared for")
+}
+
+/// Threads and signals, once.
+fn prepare(options: &Options) -> Result<()> {
+    catch_interrupts()?;
+    static PREPARED: std::sync::Once = std::sync::Once::new();
+    let mut outcome = Ok(());
+    PREPARED.call_once(|| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
         outcome = pool.context("the threads could not be started");
-        if outcome.is_ok() {
-            outcome = handler.context("Ctrl-C could not be prepared for");
-        }
     });
     outcome
 }

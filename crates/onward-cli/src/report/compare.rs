@@ -119,7 +119,7 @@ impl Comparison {
         let names: Vec<String> = self.readouts.iter().map(|readout| format!("{readout} %")).collect();
         let mut headings = vec!["run", "seeds", "epochs"];
         headings.extend(names.iter().map(|name| &name[..]));
-        headings.extend(["minutes each", "parameters"]);
+        headings.extend(["minutes each", "parameters", "samples/s", "peak MB"]);
         let rows: Vec<_> = self.groups.iter().map(|group| self.row(group)).collect();
         let verdicts: String =
             self.verdicts().iter().map(|verdict| format!("<li>{}</li>\n", html::escape(verdict))).collect();
@@ -142,20 +142,27 @@ impl Comparison {
         row.extend(self.readouts.iter().map(|readout| spread(&group.errors(*readout, self.tested))));
         row.push(format!("{:.1}", stats::mean(&seconds) / 60.0));
         row.push(parameters.map_or("-".into(), |n| grouped(n as u64)));
+        let mean = |of: &dyn Fn(&Summary) -> Option<f64>| {
+            let all: Vec<f64> = group.runs.iter().filter_map(|run| of(run.summary.as_ref()?)).collect();
+            if all.is_empty() { "-".into() } else { grouped(stats::mean(&all) as u64) }
+        };
+        row.push(mean(&|summary| Some(summary.samples_per_second)));
+        row.push(mean(&|summary| Some(summary.peak_rss_bytes? as f64 / 1e6)));
         row
     }
 
     fn curves(&self) -> String {
-        let curve = |value: &dyn Fn(&Metrics) -> Option<f64>| -> Vec<Series> {
+        let over = |at: &dyn Fn(&Metrics) -> f64, value: &dyn Fn(&Metrics) -> Option<f64>| -> Vec<Series> {
             let runs =
                 self.groups.iter().enumerate().flat_map(|(i, group)| group.runs.iter().map(move |run| (i, group, run)));
             runs.map(|(i, group, run)| {
-                let point = |metrics: &Metrics| Some((f64::from(metrics.epoch.epoch), value(metrics)?));
+                let point = |metrics: &Metrics| Some((at(metrics), value(metrics)?));
                 let points = run.metrics.iter().filter_map(point).collect();
                 Series { name: group.name.clone(), ink: Ink::Nth(i), points }
             })
             .collect()
         };
+        let curve = |value: &dyn Fn(&Metrics) -> Option<f64>| over(&|metrics| f64::from(metrics.epoch.epoch), value);
         let titles: Vec<String> = self.readouts.iter().map(|readout| format!("Validation error, {readout}")).collect();
         let mut figures: Vec<String> = self
             .readouts
@@ -166,6 +173,12 @@ impl Comparison {
                 Lines { title, unit: "%, by epoch", series }.html()
             })
             .collect();
+        let best = |metrics: &Metrics| metrics.validation_error.values().copied().reduce(f64::min);
+        let series = over(&|metrics| metrics.seconds, &best);
+        figures.push(
+            Lines { title: "Validation error, best readout, by time", unit: "%, by seconds of training", series }
+                .html(),
+        );
         let series = curve(&|metrics| Some(metrics.epoch.loss));
         figures.push(Lines { title: "Loss of the layers", unit: "nats a sample, by epoch", series }.html());
         html::section(

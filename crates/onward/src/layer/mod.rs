@@ -1,9 +1,12 @@
 //! Layers: what turns a row of inputs into a row of activities, and learns from a direction for those activities.
 
+mod black_box;
 mod conv;
 pub mod fields;
 mod local;
+pub mod process;
 
+pub use black_box::BlackBox;
 pub use conv::Conv;
 pub use local::Local;
 
@@ -13,7 +16,7 @@ use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::Random;
-use crate::settings::{LayerSettings, Precision};
+use crate::settings::{BlackBoxSettings, LayerSettings, Precision};
 use crate::tensor::Tensor;
 use fields::Source;
 use rand_distr::{Distribution, StandardNormal};
@@ -57,6 +60,22 @@ pub trait Layer: Debug + Send + Sync {
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         let _ = (seed, step, amount);
         false
+    }
+
+    /// False for a fixed function between layers: it has no goodness, and readouts do not look at it.
+    fn learns(&self) -> bool {
+        true
+    }
+
+    /// What has gone wrong in `forward`, where that can be: training and readouts stop and say so.
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it may run programs: not in a network that comes from a file, which somebody else may have written, until
+    /// whoever loads it allows it.
+    fn allow_programs(&mut self, allowed: bool) {
+        let _ = allowed;
     }
 
     /// Everything needed to go on: parameters first, then the optimiser's state.
@@ -127,6 +146,11 @@ impl Plan {
         let shape = match settings {
             LayerSettings::Dense(width) => Shape::features(*width),
             LayerSettings::Local(fields) | LayerSettings::Conv(fields) => fields::map(fields, &sources, &key)?,
+            LayerSettings::BlackBox(BlackBoxSettings::Process(process)) => Shape::features(process.outputs),
+            LayerSettings::BlackBox(_) => match sources[..] {
+                [Source::Planes(shape) | Source::Locations(shape)] => shape,
+                _ => Shape::features(sources.iter().map(Source::len).sum()),
+            },
         };
         Ok(Plan { settings: settings.clone(), key, sources, shape })
     }
@@ -136,13 +160,18 @@ impl Plan {
         match self.settings {
             LayerSettings::Dense(width) => Source::Whole(width),
             LayerSettings::Local(_) | LayerSettings::Conv(_) => Source::Locations(self.shape),
+            LayerSettings::BlackBox(BlackBoxSettings::Process(_)) => Source::Whole(self.shape.len()),
+            LayerSettings::BlackBox(_) => match self.sources[..] {
+                [below] => below,
+                _ => Source::Whole(self.shape.len()),
+            },
         }
     }
 
     /// How the layer below hears from it, in a recurrent network.
     pub fn from_below(&self) -> Source {
         match self.settings {
-            LayerSettings::Dense(width) => Source::Whole(width),
+            LayerSettings::Dense(_) | LayerSettings::BlackBox(_) => Source::Whole(self.shape.len()),
             LayerSettings::Local(fields) | LayerSettings::Conv(fields) => Source::Above(self.shape, fields),
         }
     }
@@ -164,6 +193,7 @@ impl Plan {
                 let seen = |(y, x)| fields::field(fields, &self.sources, y..y + 1, x..x + 1).len;
                 places.map(|place| (seen(place) + 1) * fields.channels).sum()
             }
+            LayerSettings::BlackBox(_) => 0,
         }
     }
 
@@ -186,6 +216,7 @@ impl Plan {
                 Box::new(Local::new(fields, &self.sources, precision, random, &self.key)?.0)
             }
             LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, precision, random, &self.key)?.0),
+            LayerSettings::BlackBox(settings) => Box::new(BlackBox::new(settings, self.inputs(), random)),
         })
     }
 }

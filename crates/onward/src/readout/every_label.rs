@@ -23,7 +23,7 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
         let x = if l == 0 { &rows } else { &below };
         y.resize(x.rows(), stage.layer.outputs());
         stage.layer.forward(x, y);
-        if l >= first {
+        if l >= first && stage.layer.learns() {
             for (i, &n) in exit.going.iter().enumerate() {
                 for (label, score) in scores[n as usize * classes..][..classes].iter_mut().enumerate() {
                     let r = i * classes + label;

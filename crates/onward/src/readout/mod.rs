@@ -123,6 +123,7 @@ impl Network {
                 Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
                 Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
             };
+            self.check_faults()?;
             scores.chunks_exact_mut(classes).for_each(softmax);
             probabilities.extend_from_slice(&scores);
         }

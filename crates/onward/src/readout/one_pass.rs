@@ -11,8 +11,9 @@ use crate::readout::exit::Exit;
 /// `logits = Σ_l ŷ_l S_l` over the layers read. It learns by cross-entropy, and no gradient leaves it (released code).
 #[derive(Debug)]
 pub struct Head {
-    first: usize,
-    /// `S_l: (O_l, K)` of layer `first`, `first + 1`, …
+    /// The layers that it reads.
+    pub(crate) reads: Vec<usize>,
+    /// `S_l: (O_l, K)` of each of them.
     pub(crate) layers: Vec<Box<dyn Layer>>,
 }
 
@@ -20,13 +21,14 @@ impl Head {
     /// A head that starts at zero, reading the layers from [`Network::first_read`] on.
     pub(crate) fn new(network: &Network) -> Self {
         let first = network.first_read();
-        let layers = network.stages()[first..].iter().map(|stage| {
-            let (inputs, outputs) = (stage.layer.outputs(), network.classes());
+        let reads: Vec<usize> = network.learners().filter(|&l| l >= first).collect();
+        let layers = reads.iter().map(|&l| {
+            let (inputs, outputs) = (network.stages()[l].layer.outputs(), network.classes());
             let weights = vec![0.0; inputs * outputs];
             let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights, mask: None };
             engine::dense(network.recipe().engine.precision, dense)
         });
-        Head { first, layers: layers.collect() }
+        Head { layers: layers.collect(), reads }
     }
 
     /// How many numbers are learned.
@@ -36,7 +38,7 @@ impl Head {
 
     /// The part of the head that reads layer `l`, if it reads it.
     fn index(&self, l: usize) -> Option<usize> {
-        l.checked_sub(self.first)
+        self.reads.iter().position(|&read| read == l)
     }
 
     /// Adds what layer `l` says, `ŷ: (R, O)`, to `logits: (R, K)`. Returns whether the head reads that layer.

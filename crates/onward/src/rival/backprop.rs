@@ -48,6 +48,8 @@ pub(crate) struct Plan<'a> {
     pub dropout: f32,
     /// The batch goes through in so many parts, one after another; only the gradients add up.
     pub parts: usize,
+    /// Whether the gradient goes through black boxes as if they were not there.
+    pub straight_through: bool,
     /// Steps taken, for errors.
     pub taken: u64,
 }
@@ -78,7 +80,7 @@ impl Backprop {
             loss += cross_entropy(&mut self.logits, &batch.labels[part.clone()], &mut self.head.values);
             self.head.rows.clear();
             self.head.rows.extend(0..part.len() as u32);
-            self.backward(network, batch, plan.dropout, steps)?;
+            self.backward(network, batch, plan, steps)?;
         }
         Ok(loss / samples as f64)
     }
@@ -115,7 +117,7 @@ impl Backprop {
         Ok(())
     }
 
-    fn backward(&mut self, network: &mut Network, batch: &Batch, dropout: f32, steps: (Step, Step)) -> Result<()> {
+    fn backward(&mut self, network: &mut Network, batch: &Batch, plan: &Plan<'_>, steps: (Step, Step)) -> Result<()> {
         let Backprop { rows, layers, head: head_d, uphill, below, .. } = self;
         let count = head_d.rows.len();
         below.clear();
@@ -131,12 +133,16 @@ impl Backprop {
             uphill.iter_mut().zip(below.iter()).for_each(|(uphill, below)| *uphill += below);
             head.update(l, &layers[l].passed().as_inputs(), head_d, &steps.1);
 
-            through_normalization(stage.normalization, &layers[l], dropout, uphill);
+            let gated = stage.layer.learns();
+            through_normalization(stage.normalization, &layers[l], plan.dropout, gated, uphill);
             std::mem::swap(&mut d.values, uphill);
             if l > 0 {
                 below.clear();
                 below.resize(count * stage.layer.inputs(), 0.0);
-                if !stage.layer.backward(&d.values, below) {
+                let same_width = below.len() == d.values.len();
+                if !gated && plan.straight_through && same_width {
+                    below.copy_from_slice(&d.values);
+                } else if !stage.layer.backward(&d.values, below) {
                     return Err(no_derivative(l));
                 }
             }
@@ -156,14 +162,14 @@ pub(crate) fn no_derivative(l: usize) -> Error {
     Error::setting(
         "rule",
         format!(
-            "layer {l} has no derivative that backpropagation could go through: use \"forward-forward\", which needs none, or \
-             \"perturbation\""
+            "layer {l} has no derivative that backpropagation could go through, nor as many outputs as inputs to pass it straight \
+             through: use \"forward-forward\", which needs none, or \"perturbation\""
         ),
     )
 }
 
-/// From `−∂loss/∂(what went up)` to `−∂loss/∂(the product's result)`, in place: `(R, O)`.
-fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, uphill: &mut [f32]) {
+/// From `−∂loss/∂(what went up)` to `−∂loss/∂(the product's result)`, in place: `(R, O)`; `gated`: there was a ReLU.
+fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, gated: bool, uphill: &mut [f32]) {
     let (y, width) = (&kept.answered, kept.answered.width());
     uphill.par_chunks_exact_mut(width).enumerate().with_min_len(16).for_each(|(r, g)| {
         let (row, scale) = (y.row(r), y.scale[r]);
@@ -183,7 +189,7 @@ fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, uphill:
         };
         for (g, y) in g.iter_mut().zip(row) {
             let passes = (*g - shift - along * (y - mean) * scale) * scale;
-            *g = if *y > 0.0 { passes } else { 0.0 };
+            *g = if *y > 0.0 || !gated { passes } else { 0.0 };
         }
     });
 }

@@ -127,6 +127,11 @@ impl Trainer {
         &self.network
     }
 
+    /// As [`Network::allow_programs`], for training that goes on from a checkpoint.
+    pub fn allow_programs(&mut self, allowed: bool) {
+        self.network.allow_programs(allowed);
+    }
+
     /// The network, trained as far as it is.
     pub fn into_network(self) -> Network {
         self.network
@@ -180,7 +185,7 @@ impl Trainer {
         let training = &self.recipe().training;
         match training.order {
             Order::Simultaneous => training.epochs,
-            Order::Greedy => training.epochs.saturating_mul(self.network.depth() as u32),
+            Order::Greedy => training.epochs.saturating_mul(self.network.learners().count() as u32),
         }
     }
 
@@ -200,7 +205,8 @@ impl Trainer {
             Order::Simultaneous => 0..self.network.depth(),
             Order::Greedy => {
                 let l = (self.position.epoch / self.recipe().training.epochs) as usize;
-                let l = l.min(self.network.depth() - 1);
+                let learners: Vec<usize> = self.network.learners().collect();
+                let l = learners[l.min(learners.len() - 1)];
                 l..l + 1
             }
         }
@@ -216,7 +222,7 @@ impl Trainer {
     /// the layers.
     pub fn active_rows(&self) -> f64 {
         let moments = u64::from(self.recipe().recurrent.iterations.max(1));
-        let rows = 2 * self.totals.samples.max(1) * self.totals.layers.len() as u64 * moments;
+        let rows = 2 * self.totals.samples.max(1) * self.network.learners().count() as u64 * moments;
         self.totals.layers.iter().map(|layer| layer.active).sum::<u64>() as f64 / rows as f64
     }
 
@@ -299,6 +305,7 @@ impl Trainer {
                     steps: (&Step::new(&recipe.optimizer, self.gain(), batch, position.step), &head_step),
                     dropout: recipe.network.dropout,
                     parts: recipe.rival.parts,
+                    straight_through: recipe.rival.straight_through,
                     taken: position.step,
                 };
                 let mut dropout = stream(seed, "dropout", position.step);
@@ -311,6 +318,7 @@ impl Trainer {
                 self.perturbation.step(&mut self.network, &self.work.batch, nudge, estimates)?
             }
         };
+        self.network.check_faults()?;
         if recipe.rule != Rule::ForwardForward {
             self.totals.head_loss += loss * batch as f64;
         }
@@ -568,7 +576,7 @@ impl Trainer {
             if let Some(found) = y.squares.iter().copied().find(|squares| !squares.is_finite()) {
                 return Err(Error::NotFinite { layer: l, step: position.step, found });
             }
-            if learning.contains(&l) {
+            if learning.contains(&l) && stage.layer.learns() {
                 let totals = &mut self.totals.layers[l];
                 loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.direction);
                 stage.layer.update(x, &work.direction, &step);
@@ -598,7 +606,8 @@ impl Trainer {
         if watches {
             self.teach_head();
         }
-        Ok(loss / (batch * learning.len()) as f64)
+        let learners = self.network.learners().filter(|l| learning.contains(l)).count();
+        Ok(loss / (batch * learners) as f64)
     }
 
     /// Closes the current epoch: what it was like, and on to the next.
@@ -623,7 +632,7 @@ impl Trainer {
         let forward_forward = self.recipe().rule == Rule::ForwardForward;
         let layers: Vec<LayerReport> = self
             .learning()
-            .filter(|_| forward_forward)
+            .filter(|&l| forward_forward && self.network.stages()[l].layer.learns())
             .map(|l| {
                 let of = &totals.layers[l];
                 LayerReport {

@@ -9,7 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Rows of one task: few enough to share the work evenly, many enough to make the panel's way to the cache pay.
-const TASK_ROWS: usize = 48;
+const TASK_ROWS: usize = 64;
 
 /// Multiplications below which threads cost more than they save.
 const SMALL: usize = 200_000;

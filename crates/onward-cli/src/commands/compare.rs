@@ -1,0 +1,247 @@
+//! `onward compare`: one experiment by several rules, beside each other: error against samples, time and memory.
+
+use crate::commands::report::open;
+use crate::commands::train::catch_interrupts;
+use crate::exit::{Interrupted, Usage};
+use crate::experiment::Experiment;
+use crate::progress::grouped;
+use crate::report::compare::Comparison;
+use crate::run_dir::RunDir;
+use crate::settings::parse_flag;
+use crate::terminal;
+use anyhow::{Context, Result};
+use onward::checkpoint::write_atomically;
+use onward::settings::{BlackBoxSettings, LayerSettings, Rule};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use toml::Value;
+
+/// Flags of `onward compare`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The experiment: one that `onward experiments` lists, or a TOML file.
+    #[arg(default_value = "default-small")]
+    experiment: String,
+    /// The rules to train it by.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["forward-forward", "backprop"])]
+    rules: Vec<Choice>,
+    /// Put such a black box between every two layers.
+    #[arg(long, value_enum, value_name = "KIND")]
+    black_box: Option<BoxChoice>,
+    /// Change a setting for every rule.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Change a setting for one rule, such as backprop:optimizer.rate=0.3.
+    #[arg(long, value_name = "RULE:KEY=VALUE")]
+    set_for: Vec<String>,
+    /// Epochs; each visits all training samples once.
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// The seed of all random draws.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Training samples to use.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Data to train on instead: a data set's name, a file or a folder.
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Where the runs go, one directory a rule; runs that are there already are gone on with, finished ones read.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Threads to compute with; 0 for one per core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// How to show progress.
+    #[arg(long, default_value = "auto")]
+    progress: String,
+}
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Choice {
+    /// Each layer for itself, from a positive and a negative pass.
+    ForwardForward,
+    /// The head's gradient, sent down through all layers.
+    Backprop,
+    /// Random nudges of all weights, kept as far as they helped.
+    Perturbation,
+}
+
+impl Choice {
+    fn rule(self) -> Rule {
+        match self {
+            Choice::ForwardForward => Rule::ForwardForward,
+            Choice::Backprop => Rule::Backprop,
+            Choice::Perturbation => Rule::Perturbation,
+        }
+    }
+
+    fn name(self) -> String {
+        clap::ValueEnum::to_possible_value(&self).expect("no rule is hidden").get_name().to_owned()
+    }
+
+    /// What people would set for this rule where the experiment was made for Forward-Forward.
+    fn customary(self) -> &'static [&'static str] {
+        match self {
+            Choice::ForwardForward => &[],
+            Choice::Backprop => &["optimizer.rate=0.1", "optimizer.weight_cost=0.0001", "head.weight_cost=0.0001"],
+            // Divided by the number of parameters: see `rival::perturbation`.
+            Choice::Perturbation => &["optimizer.rate=10.0"],
+        }
+    }
+}
+
+/// A black box; programs are put in with a file of your own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum BoxChoice {
+    /// Four levels.
+    Quantiser,
+    /// A random linear map, and the sine of it.
+    Random,
+    /// Noise of half the activities' size.
+    Noise,
+    /// Each activity becomes 1 or 0, at random.
+    Binary,
+}
+
+/// Trains what is not trained yet, and compares.
+pub fn run(args: &Args) -> Result<()> {
+    let base = Experiment::open(&args.experiment)?.with(changes(args)?)?;
+    let own = |choice: &Choice| -> Result<Experiment> {
+        let mut experiment = base.clone();
+        let customary = choice.customary().iter().map(|flag| parse_flag(flag));
+        let of_rule = format!("{}:", choice.name());
+        let set = args.set_for.iter().filter_map(|flag| flag.strip_prefix(&of_rule)).map(parse_flag);
+        experiment = experiment.with(customary.chain(set).collect::<Result<Vec<_>, _>>()?)?;
+        experiment.recipe.rule = choice.rule();
+        if let Some(kind) = args.black_box {
+            experiment.recipe.network.layers = between(&experiment.recipe.network.layers, kind);
+        }
+        Ok(experiment)
+    };
+    if let Some(flag) = args.set_for.iter().find(|flag| !args.rules.iter().any(|rule| flag.starts_with(&format!("{}:", rule.name())))) {
+        return Err(Usage(format!("--set-for {flag}: expected RULE:KEY=VALUE with one of --rules")).into());
+    }
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("compare-{}", base.name)));
+    std::fs::create_dir_all(&out).with_context(|| format!("{}: it could not be made", out.display()))?;
+
+    let (mut runs, mut refused, mut done) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for choice in args.rules.iter().filter(|choice| done.insert(choice.name())) {
+        let experiment = own(choice)?;
+        // What cannot be trained is part of the answer.
+        if let Err(error) = experiment.recipe.clone().check() {
+            refused.push(format!("{}: refused. {error}", choice.name()));
+            continue;
+        }
+        let path = out.join(choice.name());
+        train(&experiment, &path, args, &choice.name())?;
+        runs.push((choice.name(), path));
+    }
+    if runs.is_empty() {
+        return Err(Usage(refused.join("\n")).into());
+    }
+    let mut text = table(&runs)?;
+    refused.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    let opened = runs.iter().map(|(_, path)| open(path)).collect::<Result<_>>()?;
+    let page = out.join("comparison.html");
+    write_atomically(&page, Comparison::new(opened).html().as_bytes())
+        .with_context(|| format!("{}: it could not be written", page.display()))?;
+    terminal::print(&format!("{text}\n{}\n", page.display()))
+}
+
+fn changes(args: &Args) -> Result<Vec<(String, Value)>> {
+    let mut changes = args.set.iter().map(|flag| parse_flag(flag)).collect::<Result<Vec<_>, _>>()?;
+    let numbers = [("training.epochs", args.epochs), ("seed", args.seed), ("data.train", args.limit)];
+    for (key, number) in numbers {
+        if let Some(number) = number {
+            changes.push(parse_flag(&format!("{key}={number}"))?);
+        }
+    }
+    if let Some(data) = &args.data {
+        changes.push(("data.source".into(), Value::String(data.clone())));
+    }
+    Ok(changes)
+}
+
+/// The layers with a black box between every two.
+fn between(layers: &[LayerSettings], kind: BoxChoice) -> Vec<LayerSettings> {
+    let black_box = LayerSettings::BlackBox(match kind {
+        BoxChoice::Quantiser => BlackBoxSettings::Quantiser { levels: 4 },
+        BoxChoice::Random => BlackBoxSettings::Random,
+        BoxChoice::Noise => BlackBoxSettings::Noise { deviation: 0.5 },
+        BoxChoice::Binary => BlackBoxSettings::Binary,
+    });
+    let mut all = Vec::new();
+    for layer in layers {
+        if !all.is_empty() {
+            all.push(black_box.clone());
+        }
+        all.push(layer.clone());
+    }
+    all
+}
+
+/// Trains in a process of its own, whose peak memory is then this rule's alone.
+fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Result<()> {
+    let file = path.with_extension("toml");
+    let document = experiment.document();
+    if path.exists() {
+        if std::fs::read_to_string(&file).ok().as_deref() != Some(&document) {
+            let problem = format!("{}: there is a run with other settings here; give another --out", path.display());
+            return Err(Usage(problem).into());
+        }
+        if RunDir::summary(path)?.is_some() {
+            return Ok(());
+        }
+    }
+    write_atomically(&file, document.as_bytes()).with_context(|| format!("{}: it could not be written", file.display()))?;
+    terminal::print(&format!("— {name} —\n"))?;
+    let mut command = Command::new(std::env::current_exe().context("this program could not be found again")?);
+    command.arg("train").args(["--threads", &args.threads.to_string(), "--progress", &args.progress]);
+    match path.join("experiment.toml").exists() {
+        true => command.arg("--resume").arg(path),
+        false => command.arg(&file).arg("--out").arg(path),
+    };
+    // Ctrl-C reaches the run too, which saves itself; this process waits for it.
+    catch_interrupts()?;
+    let status = command.status().context("the run could not be started")?;
+    terminal::print("\n")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(130) => Err(Interrupted.into()),
+        _ => anyhow::bail!("the run by {name} has failed"),
+    }
+}
+
+fn table(runs: &[(String, PathBuf)]) -> Result<String> {
+    let mut text = format!(
+        "{:16} {:>11} {:>10} {:>11} {:>9} {:>9}\n",
+        "rule", "every-label", "one-pass", "samples/s", "seconds", "peak MB"
+    );
+    let mut notes = String::new();
+    for (name, path) in runs {
+        let summary = RunDir::summary(path)?.context("a finished run has a summary")?;
+        let error = |readout: &str| {
+            let of = summary.test_error.iter().find(|(known, _)| known.to_string() == readout);
+            of.map_or("-".into(), |(_, error)| format!("{error:.2} %"))
+        };
+        text.push_str(&format!(
+            "{name:16} {:>11} {:>10} {:>11} {:>9.1} {:>9}\n",
+            error("every-label"),
+            error("one-pass"),
+            grouped(summary.samples_per_second as u64),
+            summary.seconds,
+            summary.peak_rss_bytes.map_or("-".into(), |bytes| format!("{:.0}", bytes as f64 / 1e6)),
+        ));
+        let variance = RunDir::metrics(path, u32::MAX)?.last().and_then(|last| last.epoch.estimate_variance);
+        if let Some(variance) = variance {
+            notes.push_str(&format!(
+                "{name}: the variance of its {} weights' shared estimate is {variance:.3}.\n",
+                grouped(summary.parameters as u64)
+            ));
+        }
+    }
+    Ok(text + &notes)
+}
