@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and the help that says so.
 
 use crate::commands::{
-    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, train,
+    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream, train,
 };
 use clap::{Parser, Subcommand};
 
@@ -23,6 +23,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Label images or data with a trained network.
     Predict(predict::Args),
+    /// Learn from records as they come, and say at once what each is taken for and how unusual it is.
+    Stream(Box<stream::Args>),
     /// Say what a run or a checkpoint is, and how it went.
     Inspect(inspect::Args),
     /// Say what is wrong with a run, and what helps.
@@ -55,6 +57,7 @@ itself, to be more active on real data and less on data that should not occur.
   onward compare default       Forward-Forward beside backpropagation
   onward predict RUN a.png     what the network makes of images of your own
   onward train --data PATH     the same on your data: images, CSV, NPY, IDX
+  onward stream sensor.csv     learn from records as they come, without end
   onward experiments           what else there is to train
   onward COMMAND --help        every flag of a command
 ";

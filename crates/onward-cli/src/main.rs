@@ -6,6 +6,7 @@ mod confusion;
 mod cost;
 mod exit;
 mod experiment;
+mod feed;
 mod health;
 mod picture;
 mod progress;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some(Command::Doctor(args)) => commands::doctor::run(args),
         Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
+        Some(Command::Stream(args)) => commands::stream::run(args),
         Some(Command::Compare(args)) => commands::compare::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
         Some(Command::Bench(args)) => commands::bench::run(args),

@@ -1,4 +1,4 @@
-//! Readers of data sets: whatever the file, the answer is an [`onward::Dataset`].
+//! Readers of data sets: whatever the file, the answer is an [`onward::Dataset`]; and of [records] that never end.
 //!
 //! [`open`] finds out what kind of data a path holds. Every reader takes its input for hostile: it refuses wrong magic,
 //! short and long files, absurd sizes and numbers that are not finite, says what it found and what it expected, never
@@ -11,6 +11,7 @@ mod fetch;
 mod folder;
 mod idx;
 mod npy;
+pub mod records;
 mod table;
 
 pub use detect::{Kind, Loaded, open, open_samples};

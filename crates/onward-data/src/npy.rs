@@ -15,7 +15,7 @@ const TRAIN: [(&str, &str); 5] =
 const TEST: [(&str, &str); 2] = [("x_test", "y_test"), ("test_images", "test_labels")];
 
 /// A header longer than this is no header.
-const LONGEST_HEADER: u64 = 1 << 16;
+const LONGEST_HEADER: u32 = 1 << 16;
 
 /// An array file: samples without labels.
 pub fn read(path: &Path) -> Result<Dataset> {
@@ -61,42 +61,129 @@ enum Numbers {
     Whole(Vec<i64>),
 }
 
+/// What an array's header says.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// Its extents.
+    pub dims: Vec<usize>,
+    /// Its elements.
+    pub element: Element,
+}
+
+/// An element's type; all are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    U1,
+    U2,
+    U4,
+    I1,
+    I2,
+    I4,
+    I8,
+    F4,
+    F8,
+}
+
+impl Element {
+    /// Bytes in an element.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Element::U1 | Element::I1 => 1,
+            Element::U2 | Element::I2 => 2,
+            Element::U4 | Element::I4 | Element::F4 => 4,
+            Element::I8 | Element::F8 => 8,
+        }
+    }
+
+    /// An element as a number.
+    ///
+    /// # Panics
+    /// Where `bytes` are not of its size.
+    pub(crate) fn read(self, bytes: &[u8]) -> f64 {
+        macro_rules! number {
+            ($type:ty) => {
+                <$type>::from_le_bytes(bytes.try_into().expect("an element's size")) as f64
+            };
+        }
+        match self {
+            Element::U1 => number!(u8),
+            Element::U2 => number!(u16),
+            Element::U4 => number!(u32),
+            Element::I1 => number!(i8),
+            Element::I2 => number!(i16),
+            Element::I4 => number!(i32),
+            Element::I8 => number!(i64),
+            Element::F4 => number!(f32),
+            Element::F8 => number!(f64),
+        }
+    }
+}
+
+/// How long the header is that starts with these bytes, 8 at least, as far as they tell: where it is longer than they are, ask
+/// again with so many.
+pub(crate) fn header_length(start: &[u8]) -> Result<usize, String> {
+    let [0x93, b'N', b'U', b'M', b'P', b'Y', version @ 1..=3, _, ref more @ ..] = *start else {
+        return Err(format!("its first bytes are {:02x?}: not in NPY format", &start[..start.len().min(8)]));
+    };
+    let bytes = if version == 1 { 2 } else { 4 };
+    let Some(found) = more.get(..bytes) else { return Ok(8 + bytes) };
+    let mut length = [0; 4];
+    length[..bytes].copy_from_slice(found);
+    let length = u32::from_le_bytes(length);
+    if length > LONGEST_HEADER {
+        return Err(format!("its header claims {length} bytes, expected at most {LONGEST_HEADER}"));
+    }
+    Ok(8 + bytes + length as usize)
+}
+
+impl Header {
+    /// Understands a header, from its first byte to its last.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = &bytes[if bytes[6] == 1 { 10 } else { 12 }..];
+        let unclear = || format!("its header cannot be understood: {}", String::from_utf8_lossy(text).trim());
+        let text = std::str::from_utf8(text).map_err(|_| unclear())?;
+        let kind = after(text, "descr").and_then(|rest| rest.strip_prefix(['\'', '"'])?.split(['\'', '"']).next());
+        let shape = after(text, "shape").and_then(|rest| rest.strip_prefix('(')?.split(')').next());
+        let (Some(kind), Some(shape)) = (kind, shape) else { return Err(unclear()) };
+        let parts = shape.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let dims: Vec<usize> = parts.map(|part| part.parse().map_err(|_| unclear())).collect::<Result<_, _>>()?;
+        if dims.len() > 1 && after(text, "fortran_order").is_some_and(|rest| rest.starts_with("True")) {
+            return Err("it is in Fortran order; save it with numpy.ascontiguousarray".into());
+        }
+        let (order, code) = kind.split_at_checked(1).ok_or_else(unclear)?;
+        if order == ">" {
+            return Err(format!("its elements are big-endian ({kind}); save it with astype('{code}')"));
+        }
+        let element = match code {
+            "u1" => Element::U1,
+            "u2" => Element::U2,
+            "u4" => Element::U4,
+            "i1" => Element::I1,
+            "i2" => Element::I2,
+            "i4" => Element::I4,
+            "i8" => Element::I8,
+            "f4" => Element::F4,
+            "f8" => Element::F8,
+            _ => return Err(format!("its elements are {kind}; expected u1, u2, u4, i1 to i8, f4 or f8")),
+        };
+        Ok(Header { dims, element })
+    }
+}
+
 /// Reads one array. Memory grows with what is really there, whatever the header claims.
 fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
     let refuse = |problem: String| Error::new(path, format!("{name}: {problem}"));
     let cut = |error: std::io::Error| refuse(format!("it is cut short or damaged: {error}"));
-    let mut start = [0; 8];
-    reader.read_exact(&mut start).map_err(cut)?;
-    let [0x93, b'N', b'U', b'M', b'P', b'Y', version @ 1..=3, _] = start else {
-        return Err(refuse(format!("its first bytes are {start:02x?}: not in NPY format")));
-    };
-    let mut length = [0; 4];
-    reader.read_exact(&mut length[..if version == 1 { 2 } else { 4 }]).map_err(cut)?;
-    let length = u64::from(u32::from_le_bytes(length));
-    if length > LONGEST_HEADER {
-        return Err(refuse(format!("its header claims {length} bytes, expected at most {LONGEST_HEADER}")));
+    let mut start = Vec::new();
+    let mut length = 8;
+    while start.len() < length {
+        let at = start.len();
+        start.resize(length, 0);
+        reader.read_exact(&mut start[at..]).map_err(cut)?;
+        length = header_length(&start).map_err(refuse)?;
     }
-    let mut text = String::new();
-    reader.by_ref().take(length).read_to_string(&mut text).map_err(cut)?;
-    let unclear = || refuse(format!("its header cannot be understood: {}", text.trim()));
-    let kind = after(&text, "descr").and_then(|rest| rest.strip_prefix(['\'', '"'])?.split(['\'', '"']).next());
-    let shape = after(&text, "shape").and_then(|rest| rest.strip_prefix('(')?.split(')').next());
-    let (Some(kind), Some(shape)) = (kind, shape) else { return Err(unclear()) };
-    let parts = shape.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let dims: Vec<usize> = parts.map(|part| part.parse().map_err(|_| unclear())).collect::<Result<_>>()?;
-    if dims.len() > 1 && after(&text, "fortran_order").is_some_and(|rest| rest.starts_with("True")) {
-        return Err(refuse("it is in Fortran order; save it with numpy.ascontiguousarray".into()));
-    }
-
-    let (order, code) = kind.split_at_checked(1).ok_or_else(unclear)?;
-    if order == ">" {
-        return Err(refuse(format!("its elements are big-endian ({kind}); save it with astype('{}')", &code)));
-    }
-    let size = match code.as_bytes() {
-        [b'u' | b'i' | b'f', size @ b'1'..=b'8'] => usize::from(size - b'0'),
-        _ => return Err(refuse(format!("its elements are {kind}; expected u1, u2, u4, i1 to i8, f4 or f8"))),
-    };
-    let total = dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX);
+    let Header { dims, element } = Header::parse(&start).map_err(refuse)?;
+    let total = dims.iter().try_fold(element.size(), |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX);
     let Some(total) = total else { return Err(refuse(format!("its header claims {dims:?}: too large for any file"))) };
     let mut bytes = Vec::new();
     reader.take(total as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
@@ -104,7 +191,8 @@ fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
         let more = if bytes.len() > total { "more than" } else { "only" };
         let found = bytes.len().min(total);
         return Err(refuse(format!(
-            "its header claims {dims:?} of {size} bytes each, but {more} {found} bytes follow"
+            "its header claims {dims:?} of {} bytes each, but {more} {found} bytes follow",
+            element.size()
         )));
     }
     macro_rules! all {
@@ -112,17 +200,16 @@ fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
             $wrap(bytes.as_chunks().0.iter().map(|b| <$type>::from_le_bytes(*b) as $to).collect())
         };
     }
-    let numbers = match code {
-        "u1" => Numbers::Bytes(bytes),
-        "u2" => all!(u16, Numbers::Whole, i64),
-        "u4" => all!(u32, Numbers::Whole, i64),
-        "i1" => all!(i8, Numbers::Whole, i64),
-        "i2" => all!(i16, Numbers::Whole, i64),
-        "i4" => all!(i32, Numbers::Whole, i64),
-        "i8" => all!(i64, Numbers::Whole, i64),
-        "f4" => all!(f32, Numbers::Floats, f32),
-        "f8" => all!(f64, Numbers::Floats, f32),
-        _ => return Err(refuse(format!("its elements are {kind}; expected u1, u2, u4, i1 to i8, f4 or f8"))),
+    let numbers = match element {
+        Element::U1 => Numbers::Bytes(bytes),
+        Element::U2 => all!(u16, Numbers::Whole, i64),
+        Element::U4 => all!(u32, Numbers::Whole, i64),
+        Element::I1 => all!(i8, Numbers::Whole, i64),
+        Element::I2 => all!(i16, Numbers::Whole, i64),
+        Element::I4 => all!(i32, Numbers::Whole, i64),
+        Element::I8 => all!(i64, Numbers::Whole, i64),
+        Element::F4 => all!(f32, Numbers::Floats, f32),
+        Element::F8 => all!(f64, Numbers::Floats, f32),
     };
     Ok(Array { dims, numbers })
 }

@@ -16,6 +16,7 @@ use crate::settings::Recipe;
 use crate::tensor::{Numbers, Tensor, Tensors};
 use crate::train::{Position, Totals, Trainer};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,9 @@ use std::io::Write;
 use std::path::Path;
 
 const KEY: &str = "onward";
+
+/// What the checkpoints of streams are known by.
+pub(crate) const STREAM_KEY: &str = "onward.stream";
 const VERSION: u32 = 1;
 
 /// Which samples rest until when (`training.rest`).
@@ -235,8 +239,13 @@ fn write(
         training,
         notes: Cow::Borrowed(notes),
     };
+    write_file(path, KEY, &metadata, &tensors)
+}
+
+/// Writes tensors, and under `key` what they belong to.
+pub(crate) fn write_file(path: &Path, key: &str, metadata: &impl Serialize, tensors: &[Tensor]) -> Result<()> {
     let failed = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
-    let metadata = serde_json::to_string(&metadata).map_err(|error| failed(error.to_string()))?;
+    let metadata = serde_json::to_string(metadata).map_err(|error| failed(error.to_string()))?;
     let bytes: Vec<(Dtype, Vec<u8>)> = tensors.iter().map(|t| bytes(&t.numbers)).collect();
     let views = tensors
         .iter()
@@ -244,7 +253,7 @@ fn write(
         .map(|(t, (dtype, bytes))| Ok((&t.name, TensorView::new(*dtype, t.shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let contents = views
-        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))))
+        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), metadata)]))))
         .map_err(|error| failed(error.to_string()))?;
     write_atomically(path, &contents).map_err(|source| failed(format!("the checkpoint could not be written: {source}")))
 }
@@ -254,8 +263,9 @@ fn write(
 /// # Errors
 /// What the operating system says.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut scratch = tempfile::Builder::new();
+    let folder = folder(path);
+    let (prefix, mut scratch) = (scratch_prefix(path), tempfile::Builder::new());
+    scratch.prefix(&prefix).suffix(PARTIAL);
     // Scratch files are private by default; what stays is for whoever the user's mask lets in.
     #[cfg(unix)]
     scratch.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -270,6 +280,31 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     })
 }
 
+/// Removes what a process that was killed while it wrote to `path` has left beside it. Whoever else may be writing there right
+/// now fails, and leaves what is at `path` as it is.
+pub fn remove_leftovers(path: &Path) {
+    let prefix = scratch_prefix(path);
+    for entry in std::fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(PARTIAL) {
+            // What cannot be removed does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What unfinished files are called at the end.
+const PARTIAL: &str = ".partial";
+
+fn scratch_prefix(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| {
         let hint = if path.is_dir() { "; expected a checkpoint file, such as checkpoint/last.safetensors" } else { "" };
@@ -278,23 +313,46 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Metadata<'static>)> {
-    let refuse = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
-    let broken = |error: safetensors::SafeTensorError| {
-        refuse(format!(
-            "it is not a whole safetensors file ({error}): it may be cut short or damaged; use another checkpoint"
-        ))
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) else {
-        return Err(refuse("it is a safetensors file, but not one of ours: its metadata has no `onward`".into()));
-    };
-    let metadata: Metadata<'static> = serde_json::from_str(text)
-        .map_err(|error| refuse(format!("its `onward` metadata cannot be understood: {error}")))?;
-    if metadata.version != VERSION {
-        let found = metadata.version;
-        return Err(refuse(format!("its format has version {found}, this program reads version {VERSION}")));
+    let metadata: Metadata<'static> = metadata(path, bytes, KEY)?;
+    let found = metadata.version;
+    if found != VERSION {
+        let problem = format!("its format has version {found}, this program reads version {VERSION}");
+        return Err(Error::Checkpoint { path: path.to_owned(), problem });
     }
-    Ok((SafeTensors::deserialize(bytes).map_err(broken)?, metadata))
+    Ok((SafeTensors::deserialize(bytes).map_err(broken(path))?, metadata))
+}
+
+/// The tensors of a file, and what it says under `key`.
+pub(crate) fn read_file<M: DeserializeOwned>(path: &Path, key: &str) -> Result<(M, Vec<Tensor>)> {
+    let bytes = read(path)?;
+    let metadata = metadata(path, &bytes, key)?;
+    let views = SafeTensors::deserialize(&bytes).map_err(broken(path))?;
+    let tensors = views.iter().map(|(name, view)| tensor(name, &view)).collect::<Result<_>>();
+    Ok((metadata, tensors.map_err(|error| at(path, error))?))
+}
+
+fn metadata<M: DeserializeOwned>(path: &Path, bytes: &[u8], key: &str) -> Result<M> {
+    let refuse = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken(path))?;
+    let all = header.metadata().as_ref();
+    let Some(text) = all.and_then(|metadata| metadata.get(key)) else {
+        let has = |key| all.is_some_and(|metadata| metadata.contains_key(key));
+        return Err(refuse(match () {
+            () if has(STREAM_KEY) => "it is the checkpoint of a stream: go on with `onward stream --resume`".into(),
+            () if has(KEY) => "it is a trained network, not the checkpoint of a stream".into(),
+            () => format!("it is a safetensors file, but not one of ours: its metadata has no `{key}`"),
+        }));
+    };
+    serde_json::from_str(text).map_err(|error| refuse(format!("its `{key}` metadata cannot be understood: {error}")))
+}
+
+fn broken(path: &Path) -> impl Fn(safetensors::SafeTensorError) -> Error {
+    move |error| Error::Checkpoint {
+        path: path.to_owned(),
+        problem: format!(
+            "it is not a whole safetensors file ({error}): it may be cut short or damaged; use another checkpoint"
+        ),
+    }
 }
 
 fn bytes(numbers: &Numbers) -> (Dtype, Vec<u8>) {
@@ -324,13 +382,13 @@ fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor> {
     Ok(Tensor { name: name.to_owned(), shape: view.shape().to_vec(), numbers })
 }
 
-fn at(path: &Path, error: Error) -> Error {
+pub(crate) fn at(path: &Path, error: Error) -> Error {
     match error {
         Error::Checkpoint { .. } => error,
         other => Error::Checkpoint { path: path.to_owned(), problem: other.to_string() },
     }
 }
 
-fn in_part(part: &str, error: Error) -> Error {
+pub(crate) fn in_part(part: &str, error: Error) -> Error {
     Error::Data(format!("{part}: {error}"))
 }

@@ -1,6 +1,7 @@
 //! The fast engine against the reference, on random shapes: one row, no rows, one column, one input, every padding.
 
 use onward::engine;
+use onward::engine::cpu::RowDense;
 use onward::layer::{Activation, Dense, Layer};
 use onward::optimizer::Step;
 use onward::pass::{Activity, Codes, Directions, Inputs};
@@ -13,6 +14,8 @@ use rand::RngExt;
 #[derive(Debug)]
 struct Case {
     precision: Precision,
+    /// Whether the layer for few rows computes, instead of the one for batches.
+    few: bool,
     inputs: usize,
     outputs: usize,
     activation: Activation,
@@ -33,10 +36,11 @@ fn case() -> impl Strategy<Value = Case> {
     let width = prop_oneof![1usize..6, 40usize..56, 90usize..150];
     let inputs = prop_oneof![1usize..20, 250usize..300];
     let precision = prop_oneof![Just(Precision::F32), Just(Precision::Bf16)];
-    let flags = any::<[bool; 6]>();
+    let flags = any::<[bool; 7]>();
     (precision, inputs, width, flags, 0usize..20, 0usize..30, 0usize..4, 1usize..3, any::<u64>()).prop_map(
         |(precision, inputs, outputs, flags, samples, rows, classes, steps, seed)| {
-            let [relu, bias, adam, shared_product, shared_direction, codes] = flags;
+            let [relu, bias, adam, shared_product, shared_direction, codes, few] = flags;
+            let few = few && precision == Precision::F32;
             let activation = if relu { Activation::Relu } else { Activation::Linear };
             // Adam divides by the size of the gradient: where that is nothing but rounding, so is the step, and the
             // next product tells nothing.
@@ -47,6 +51,7 @@ fn case() -> impl Strategy<Value = Case> {
             let (samples, rows) = if classes == 0 { (rows, rows) } else { (samples, rows) };
             Case {
                 precision,
+                few,
                 inputs,
                 outputs,
                 activation,
@@ -97,7 +102,8 @@ proptest! {
         let weights: Vec<f32> = (0..inputs * outputs).map(|_| exact(&mut random)).collect();
         let dense = Dense { inputs, outputs, activation: case.activation, bias: case.bias, weights, mask: None };
         let mut reference = engine::dense(Precision::Reference, dense.clone());
-        let mut fast = engine::dense(case.precision, dense);
+        let mut fast: Box<dyn Layer> =
+            if case.few { Box::new(RowDense::new(dense)) } else { engine::dense(case.precision, dense) };
 
         let mut values: Vec<f32> = (0..samples * inputs).map(|_| exact(&mut random)).collect();
         values.chunks_exact_mut(inputs).for_each(|row| row[..classes].fill(0.0));

@@ -1,5 +1,6 @@
 //! `onward bench`: how fast this machine trains, and how close that is to what it can do.
 
+use crate::commands::stream;
 use crate::cost::{BUFFERS, Limits};
 use crate::exit::Usage;
 use crate::experiment::Experiment;
@@ -56,6 +57,8 @@ enum What {
     Scaling,
     /// Training of every kind of layer and by every rule, as the experiments have them.
     Kinds,
+    /// Records a second, latency and memory of learning from a stream.
+    Stream,
     /// Error and time of early exit, by the margin that is enough (trains a network first).
     Exit,
 }
@@ -75,13 +78,14 @@ pub fn run(args: &Args) -> Result<()> {
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
     let mut all = serde_json::Map::new();
     all.insert("threads".into(), threads.into());
-    let parts: [(What, &str, Part<'_>); 7] = [
+    let parts: [(What, &str, Part<'_>); 8] = [
         (What::Limits, "limits", Bench::limits),
         (What::Step, "step", Bench::step),
         (What::Evaluate, "evaluate", Bench::evaluate),
         (What::Memory, "memory", Bench::memory),
         (What::Scaling, "scaling", Bench::scaling),
         (What::Kinds, "kinds", Bench::kinds),
+        (What::Stream, "stream", |bench| stream::bench::measure(bench.args.seconds)),
         (What::Exit, "exit", Bench::exit),
     ];
     for (what, name, measure) in parts {

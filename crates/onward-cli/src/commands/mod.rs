@@ -11,4 +11,5 @@ pub mod predict;
 pub mod report;
 pub mod reproduce;
 pub mod samples;
+pub mod stream;
 pub mod train;

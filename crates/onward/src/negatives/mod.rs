@@ -2,7 +2,7 @@
 
 mod hybrid;
 mod shuffled;
-mod wrong_label;
+pub(crate) mod wrong_label;
 
 pub use hybrid::Hybrid;
 pub use shuffled::Shuffled;

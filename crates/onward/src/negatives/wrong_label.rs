@@ -28,13 +28,13 @@ impl Negatives for Hard {
     }
 }
 
-fn uniform(label: u32, classes: usize, random: &mut Random) -> u32 {
+pub(crate) fn uniform(label: u32, classes: usize, random: &mut Random) -> u32 {
     let step = random.random_range(1..classes as u32);
     (label + step) % classes as u32
 }
 
 /// A class drawn in proportion to `p`, `label` excluded; any other, where `p` leaves none of them a chance.
-fn in_proportion(label: u32, p: &[f32], random: &mut Random) -> u32 {
+pub(crate) fn in_proportion(label: u32, p: &[f32], random: &mut Random) -> u32 {
     let others = || p.iter().enumerate().filter(|(class, p)| *class != label as usize && **p > 0.0);
     let total: f64 = others().map(|(_, p)| f64::from(*p)).sum();
     let mut left = random.random::<f64>() * total;

@@ -1,6 +1,7 @@
-//! Training: batches in, better layers out.
+//! Training: batches in, better layers out; or records in, one after another, and no end.
 
 mod rest;
+pub mod stream;
 mod trainer;
 
 pub(crate) use trainer::Totals;

@@ -3,6 +3,7 @@
 mod bf16;
 mod panels;
 mod product;
+mod rows;
 mod update;
 
 use crate::engine::pool::Pool;
@@ -16,6 +17,7 @@ use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
+pub use rows::RowDense;
 use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
