@@ -20,20 +20,18 @@ out.append(f"Against the limit, {bench['threads']} threads (`bench.json`; \"-\":
 rows = [[k["kind"], k["precision"], f"{k['samples_per_second']:,.0f}", f"{100 * k['of_the_limit']:.0f} %"] for k in bench["kinds"]]
 table(["network", "precision", "samples/s", "of the limit"], rows)
 
-out.append("The same recipe elsewhere, on the same idle machine in turns (`turns.txt`, medians; ratios are ours to theirs):\n")
+out.append("The same recipe elsewhere, on the same idle machine in turns (`turns.json`, medians; above 1: ours is the faster):\n")
 turns = {}
-for line in (speed / "turns.txt").read_text().splitlines():
-    what, value = line.split("\t")
-    turns.setdefault(what, []).append(float(value))
-rate = {what: statistics.median(values) for what, values in turns.items()}
-rows = [
-    [what, theirs, f"{rate[ours] / rate[f'{what}, {theirs}']:.1f}×" if what.startswith("samples/s") else f"{rate[f'{what}, {theirs}'] / rate[ours]:.1f}×", ours.split(", ")[-1]]
-    for ours in rate
-    if "ours" in ours
-    for what in [ours.rsplit(", ", 1)[0]]
-    for theirs in [name.rsplit(", ", 1)[1] for name in rate if name.startswith(what + ", ") and "ours" not in name]
-]
-table(["what", "beside", "ratio", "by"], rows)
+for line in json.loads((speed / "turns.json").read_text()):
+    turns.setdefault(line["what"], {}).setdefault(line["who"], []).append(line["value"])
+rows = []
+for what, who in turns.items():
+    median = {name: statistics.median(values) for name, values in who.items()}
+    for name in (name for name in median if not name.startswith("onward")):
+        for ours in (ours for ours in median if ours.startswith("onward")):
+            ratio = median[ours] / median[name] if what.endswith("samples/s") else median[name] / median[ours]
+            rows.append([what.rsplit(", ", 1)[0], ours, name, f"{ratio:.1f}×"])
+table(["what", "ours", "beside", "ratio"], rows)
 
 out.append("Errors over five seeds, ten epochs, all of MNIST (`f32-1.json` …; mean and range, %):\n")
 rows = []

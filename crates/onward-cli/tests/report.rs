@@ -120,3 +120,12 @@ fn what_is_no_run_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_run_with_black_boxes_has_a_page_too() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &["--set", "network.layers=[20, { kind = \"binary\" }, 20]"]);
+    let page = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
+    assert!(page.contains("Finished after 2 epochs."));
+    assert!(!page.contains("NaN") && !page.contains("inf\""));
+}

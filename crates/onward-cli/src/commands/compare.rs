@@ -121,7 +121,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Ok(experiment)
     };
-    if let Some(flag) = args.set_for.iter().find(|flag| !args.rules.iter().any(|rule| flag.starts_with(&format!("{}:", rule.name())))) {
+    if let Some(flag) =
+        args.set_for.iter().find(|flag| !args.rules.iter().any(|rule| flag.starts_with(&format!("{}:", rule.name()))))
+    {
         return Err(Usage(format!("--set-for {flag}: expected RULE:KEY=VALUE with one of --rules")).into());
     }
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("compare-{}", base.name)));
@@ -196,7 +198,8 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
             return Ok(());
         }
     }
-    write_atomically(&file, document.as_bytes()).with_context(|| format!("{}: it could not be written", file.display()))?;
+    write_atomically(&file, document.as_bytes())
+        .with_context(|| format!("{}: it could not be written", file.display()))?;
     terminal::print(&format!("— {name} —\n"))?;
     let mut command = Command::new(std::env::current_exe().context("this program could not be found again")?);
     command.arg("train").args(["--threads", &args.threads.to_string(), "--progress", &args.progress]);

@@ -71,7 +71,7 @@ pub struct Lines<'a> {
 impl Lines<'_> {
     /// The figure; empty where there is nothing to draw.
     pub fn html(&self) -> String {
-        let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && y.abs() < 1e30;
+        let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && x.abs() < 1e30 && y.abs() < 1e30;
         let points = || self.series.iter().flat_map(|series| &series.points).filter(finite);
         if points().next().is_none() {
             return String::new();
@@ -126,6 +126,11 @@ pub struct Bins<'a> {
 
 /// Two or more histograms over each other, on an axis from `from` to `to` with a level marked.
 pub fn histograms(title: &str, unit: &str, all: &[Bins<'_>], (from, to): (f64, f64), level: Option<f64>) -> String {
+    // An axis without two ends can't be drawn, nor nothing on it.
+    if !(from.is_finite() && to.is_finite() && from < to) || all.iter().all(|bins| bins.counts.iter().all(|n| *n == 0))
+    {
+        return String::new();
+    }
     // Densities: epochs whose bins are of other widths stay comparable in shape.
     let steps = |bins: &Bins<'_>| -> Vec<(f64, f64)> {
         let width = (bins.high - bins.low) / bins.counts.len() as f64;
@@ -247,7 +252,9 @@ mod tests {
             histograms("t", "", &[bins(&[10, 30])], (0.0, 2.0), None),
         );
         assert_eq!(a, b);
-        assert!(histograms("t", "", &[bins(&[0, 0])], (0.0, 2.0), Some(1.0)).contains("<svg"));
+        assert!(a.contains("<svg"));
+        assert_eq!(histograms("t", "", &[bins(&[0, 0])], (0.0, 2.0), Some(1.0)), "", "nothing counted, nothing drawn");
+        assert_eq!(histograms("t", "", &[bins(&[1, 3])], (f64::INFINITY, f64::INFINITY), None), "");
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl Layer {
     fn new(probe: &LayerProbe, labels: &[u32]) -> Self {
         let all = || probe.positive.iter().chain(&probe.negative).map(|&g| f64::from(g));
         let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), g| (low.min(g), high.max(g)));
-        let high = if high > low { high } else { low + 1.0 };
+        // A black box has no goodness at all.
+        let low = if low.is_finite() { low } else { 0.0 };
+        let high = if high > low && high.is_finite() { high } else { low + 1.0 };
         let count = |goodness: &[f32]| {
             let mut counts = vec![0; BINS];
             for &g in goodness {
@@ -96,6 +98,9 @@ mod tests {
         };
         assert_eq!(filled(&layer.positive), [(12, 1), (24, 2)]);
         assert_eq!(filled(&layer.negative), [(0, 2), (24, 1)]);
+
+        let nothing = Layer::new(&LayerProbe::default(), &[]);
+        assert_eq!((nothing.low, nothing.high, nothing.positive.iter().sum::<u32>()), (0.0, 1.0, 0));
 
         let same = LayerProbe { positive: vec![7.0], negative: vec![7.0], found: vec![0], alive: vec![] };
         let layer = Layer::new(&same, &[0]);
