@@ -216,7 +216,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--onward", default=str(ROOT / "target" / "release" / "onward"), help="the command")
-    parser.add_argument("--seconds", type=float, default=10, help="for each measurement of speed")
+    parser.add_argument("--seconds", type=float, default=30, help="for each measurement of speed")
+    parser.add_argument("--only", choices=["occupancy", "elec2", "speed"], help="measure only this")
     parser.add_argument("--tables", action="store_true", help="measure nothing: only write the document's tables again")
     arguments = parser.parse_args()
     about = {"commit": commit(), "river": river.__version__, "scikit-learn": sklearn.__version__}
@@ -225,19 +226,22 @@ def main():
     document = ROOT / "docs" / "streaming.md"
     if arguments.tables:
         return tables(out, document)
-    if not arguments.data:
+    if not arguments.data and arguments.only != "speed":
         parser.error("--data DIR: where are elec2/ and occupancy/?")
 
     def write(name, found):
         (out / name).write_text(json.dumps({**about, **found}, indent=1) + "\n")
 
-    found = occupancy(arguments.onward, arguments.data)
-    write("occupancy.json", found)
-    found = elec2(arguments.onward, arguments.data)
-    write("elec2.json", found)
-    figure(found, ROOT / "docs" / "elec2.svg")
-    bench = [arguments.onward, "bench", "stream", "--json", "--seconds", str(arguments.seconds)]
-    write("speed.json", json.loads(subprocess.run(bench, check=True, capture_output=True).stdout))
+    wanted = lambda part: arguments.only in (None, part)
+    if wanted("occupancy"):
+        write("occupancy.json", occupancy(arguments.onward, arguments.data))
+    if wanted("elec2"):
+        found = elec2(arguments.onward, arguments.data)
+        write("elec2.json", found)
+        figure(found, ROOT / "docs" / "elec2.svg")
+    if wanted("speed"):
+        bench = [arguments.onward, "bench", "stream", "--json", "--seconds", str(arguments.seconds)]
+        write("speed.json", json.loads(subprocess.run(bench, check=True, capture_output=True).stdout))
     tables(out, document)
 
 
