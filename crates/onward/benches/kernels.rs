@@ -16,7 +16,7 @@ const SHAPES: [(usize, usize); 3] = [(1000, 1000), (2000, 2000), (333, 77)];
 fn layer(precision: Precision, inputs: usize, outputs: usize) -> Box<dyn Layer> {
     let weights = (0..inputs * outputs).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 30_000.0).collect();
     let activation = Activation::Relu;
-    engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights, mask: None })
+    engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights })
 }
 
 fn inputs(values: &[f32], width: usize) -> Inputs<'_> {

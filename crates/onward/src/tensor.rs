@@ -1,6 +1,7 @@
 //! Named arrays of numbers, as checkpoints hold them.
 
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// A named array.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,62 @@ impl Tensor {
     pub fn of(tensors: &[Tensor], part: &str) -> Vec<Tensor> {
         let name = |t: &Tensor| Some(t.name.strip_prefix(part)?.strip_prefix('.')?.to_owned());
         tensors.iter().filter_map(|t| Some(Tensor { name: name(t)?, ..t.clone() })).collect()
+    }
+}
+
+impl Numbers {
+    /// Some of them, of the same type.
+    fn part(&self, range: Range<usize>) -> Numbers {
+        match self {
+            Numbers::F32(numbers) => Numbers::F32(numbers[range].to_vec()),
+            Numbers::F64(numbers) => Numbers::F64(numbers[range].to_vec()),
+            Numbers::U8(numbers) => Numbers::U8(numbers[range].to_vec()),
+        }
+    }
+
+    /// Appends `part`, and zeros up to `length` numbers in all.
+    fn append(&mut self, part: &Numbers, length: usize) {
+        fn append<T: Copy + Default>(to: &mut Vec<T>, from: &[T], length: usize) {
+            to.extend_from_slice(from);
+            to.resize(length, T::default());
+        }
+        match (self, part) {
+            (Numbers::F32(to), Numbers::F32(from)) => append(to, from, length),
+            (Numbers::F64(to), Numbers::F64(from)) => append(to, from, length),
+            (Numbers::U8(to), Numbers::U8(from)) => append(to, from, length),
+            _ => unreachable!("parts of one tensor have one type"),
+        }
+    }
+}
+
+impl Tensor {
+    /// Tensors of the same name and type, rows on rows; rows of fewer than `width` numbers end with zeros.
+    pub(crate) fn stacked(parts: &[&Tensor], width: usize) -> Self {
+        let matrix = parts[0].shape.len() == 2;
+        let width = if matrix { width } else { 1 };
+        let (mut numbers, mut rows) = (parts[0].numbers.part(0..0), 0);
+        for part in parts {
+            let columns = if matrix { part.shape[1] } else { 1 };
+            for row in 0..part.shape[0] {
+                rows += 1;
+                numbers.append(&part.numbers.part(row * columns..(row + 1) * columns), rows * width);
+            }
+        }
+        let shape = if matrix { vec![rows, width] } else { vec![rows] };
+        Tensor { name: parts[0].name.clone(), shape, numbers }
+    }
+
+    /// Some rows, and of a matrix the first `columns` columns: what [`Tensor::stacked`] has stacked.
+    pub(crate) fn rows(&self, rows: Range<usize>, columns: usize) -> Self {
+        let (width, columns, shape) = match self.shape[..] {
+            [_, width] => (width, columns, vec![rows.len(), columns]),
+            _ => (1, 1, vec![rows.len()]),
+        };
+        let mut numbers = self.numbers.part(0..0);
+        for (i, row) in rows.enumerate() {
+            numbers.append(&self.numbers.part(row * width..row * width + columns), (i + 1) * columns);
+        }
+        Tensor { name: self.name.clone(), shape, numbers }
     }
 }
 

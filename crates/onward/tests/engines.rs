@@ -100,7 +100,7 @@ proptest! {
         let Case { inputs, outputs, samples, rows, classes, .. } = case;
         let mut random = onward::random::stream(case.seed, "engines", 0);
         let weights: Vec<f32> = (0..inputs * outputs).map(|_| exact(&mut random)).collect();
-        let dense = Dense { inputs, outputs, activation: case.activation, bias: case.bias, weights, mask: None };
+        let dense = Dense { inputs, outputs, activation: case.activation, bias: case.bias, weights };
         let mut reference = engine::dense(Precision::Reference, dense.clone());
         let mut fast: Box<dyn Layer> =
             if case.few { Box::new(RowDense::new(dense)) } else { engine::dense(case.precision, dense) };

@@ -19,7 +19,7 @@ const GRADIENT: Step = Step::Smoothed { momentum: 0.0, share: 1.0, rate: 1.0, co
 
 fn layer(weights: &[f64]) -> Box<dyn Layer> {
     let weights = weights.iter().map(|&w| w as f32).collect();
-    let dense = Dense { inputs: I, outputs: O, activation: Activation::Relu, bias: true, weights, mask: None };
+    let dense = Dense { inputs: I, outputs: O, activation: Activation::Relu, bias: true, weights };
     engine::dense(Precision::Reference, dense)
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use onward::layer::{Layer, Plan, fields::Source};
+use onward::layer::{FewChannels, Layer, Plan, fields::Source};
 use onward::optimizer::Step;
 use onward::pass::{Activity, Codes, Directions, Inputs};
 use onward::random::stream;
@@ -34,7 +34,34 @@ fn plans() -> Vec<Plan> {
             }
         }
     }
+    plans.extend(wide_plans());
     plans
+}
+
+/// Local layers of few channels and many neighbouring locations, which have products of their own.
+fn wide_plans() -> Vec<Plan> {
+    let above = |channels, field, pad| {
+        Source::Above(
+            Shape::image(channels, 5 + field - 1 - 2 * pad, 18 + field - 1 - 2 * pad),
+            fields(1, field, 1, field - 1 - pad),
+        )
+    };
+    let cases = [
+        (fields(3, 3, 1, 1), vec![Source::Planes(Shape::image(2, 5, 18))]),
+        (fields(4, 3, 2, 1), vec![Source::Whole(2), Source::Locations(Shape::image(2, 9, 35))]),
+        (fields(5, 2, 3, 0), vec![Source::Planes(Shape::image(1, 14, 53))]),
+        (fields(3, 3, 1, 1), vec![Source::Locations(Shape::image(3, 5, 18)), above(2, 3, 1), Source::Whole(3)]),
+        (fields(6, 2, 2, 1), vec![Source::Planes(Shape::image(1, 8, 34)), above(1, 4, 2)]),
+    ];
+    let plan =
+        |(fields, sources)| Plan::new(&LayerSettings::Local(fields), sources, "network.layers[0]".into()).unwrap();
+    let plans = cases.map(plan);
+    for plan in &plans {
+        assert_eq!((plan.shape.height, plan.shape.width), (5, 18));
+        let LayerSettings::Local(fields) = plan.settings() else { unreachable!() };
+        assert!(FewChannels::suits(fields, &plan.sources, plan.shape));
+    }
+    plans.into()
 }
 
 fn numbers(layer: &dyn Layer) -> Vec<(String, Vec<f64>)> {

@@ -14,8 +14,6 @@ pub struct ReferenceDense {
     outputs: usize,
     activation: Activation,
     has_bias: bool,
-    /// Which weights learn `(I, O)`; `None`: all.
-    mask: Option<Vec<bool>>,
     /// `W: (I, O)` with its optimiser's state.
     weight: Learned,
     /// `b: (O)`.
@@ -65,18 +63,9 @@ impl ReferenceDense {
             outputs: dense.outputs,
             activation: dense.activation,
             has_bias: dense.bias,
-            mask: dense.mask,
             weight: Learned::new(dense.weights.iter().map(|&w| f64::from(w)).collect()),
             bias: Learned::new(vec![0.0; dense.outputs]),
         }
-    }
-}
-
-impl ReferenceDense {
-    /// How many weights learn.
-    fn weights(&self) -> usize {
-        let learn = |mask: &Vec<bool>| mask.iter().filter(|learns| **learns).count();
-        self.mask.as_ref().map_or(self.weight.value.len(), learn)
     }
 }
 
@@ -121,9 +110,6 @@ impl Layer for ReferenceDense {
                 *gradient += f64::from(*d);
             }
         }
-        if let Some(mask) = &self.mask {
-            weight.iter_mut().zip(mask).filter(|(_, learns)| !**learns).for_each(|(g, _)| *g = 0.0);
-        }
         self.weight.step(&weight, step);
         if self.has_bias {
             self.bias.step(&bias, &step.without_cost());
@@ -141,10 +127,7 @@ impl Layer for ReferenceDense {
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         for (i, row) in self.weight.value.chunks_exact_mut(self.outputs).enumerate() {
-            let mask = self.mask.as_ref().map(|mask| &mask[i * self.outputs..]);
-            for (o, w) in row.iter_mut().enumerate().filter(|(o, _)| mask.is_none_or(|mask| mask[*o])) {
-                *w += f64::from(amount * sign(seed, step, i, o));
-            }
+            row.iter_mut().enumerate().for_each(|(o, w)| *w += f64::from(amount * sign(seed, step, i, o)));
         }
         if self.has_bias {
             let biases = self.bias.value.iter_mut().enumerate();
@@ -189,10 +172,10 @@ impl Layer for ReferenceDense {
     }
 
     fn parameters(&self) -> usize {
-        self.weights() + if self.has_bias { self.outputs } else { 0 }
+        self.weight.value.len() + if self.has_bias { self.outputs } else { 0 }
     }
 
     fn weight_rms(&self) -> f32 {
-        (self.weight.value.iter().map(|w| w * w).sum::<f64>() / self.weights() as f64).sqrt() as f32
+        (self.weight.value.iter().map(|w| w * w).sum::<f64>() / self.weight.value.len() as f64).sqrt() as f32
     }
 }

@@ -49,7 +49,7 @@ impl BlackBox {
                 let mut draw = || (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32;
                 let weights = (0..inputs * inputs).map(|_| draw()).collect();
                 let activation = super::Activation::Linear;
-                let mix = super::Dense { inputs, outputs: inputs, activation, bias: false, weights, mask: None };
+                let mix = super::Dense { inputs, outputs: inputs, activation, bias: false, weights };
                 Does::Mix(engine::dense(Precision::F32, mix))
             }
             Settings::Noise { deviation } => Does::Noise { deviation: *deviation },

@@ -1,6 +1,6 @@
 //! Convolution layers: all locations share their weights.
 
-use super::fields::{Field, Source, map, padded_field};
+use super::fields::{Field, Source, padded_field};
 use super::local::{Gathered, gather_rows, plain};
 use super::{Activation, Dense, Layer};
 use crate::Shape;
@@ -32,18 +32,8 @@ pub struct Conv {
 static WORK: Pool<(Vec<f32>, Activity)> = Pool::new();
 
 impl Conv {
-    /// A layer with `N(0, 1)/sqrt(a field's size)` as weights, and the map of its activity.
-    ///
-    /// # Errors
-    /// As [`map`]; `key` names the setting.
-    pub fn new(
-        fields: &Fields,
-        sources: &[Source],
-        precision: Precision,
-        random: &mut Random,
-        key: &str,
-    ) -> Result<(Self, Shape)> {
-        let shape = map(fields, sources, key)?;
+    /// A layer with `N(0, 1)/sqrt(a field's size)` as weights; `shape` is the map of its activity.
+    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, precision: Precision, random: &mut Random) -> Self {
         let locations = (0..shape.height).flat_map(|y| (0..shape.width).map(move |x| (y, x)));
         let all: Vec<Field> = locations.map(|(y, x)| padded_field(fields, sources, y, x)).collect();
         let (inputs, outputs) = (all[0].len, fields.channels);
@@ -51,10 +41,10 @@ impl Conv {
         let weights = (0..inputs * outputs)
             .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
             .collect();
-        let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights, mask: None };
+        let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
         let layer = engine::dense(precision, dense);
         let inputs = sources.iter().map(Source::len).sum();
-        Ok((Conv { inputs, channels: outputs, fields: all, layer }, shape))
+        Conv { inputs, channels: outputs, fields: all, layer }
     }
 
     /// The fields of rows `(rows, I)`: `(rows · locations, field)`.

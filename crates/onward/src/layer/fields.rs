@@ -44,7 +44,7 @@ pub struct Run {
     pub len: usize,
 }
 
-/// What a block of locations sees.
+/// What a location sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Numbers in it.
@@ -54,7 +54,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// Copies what the block sees of a row of inputs. `row: (I)`, `to: (len)`, zeros beyond the edge already in place.
+    /// Copies what the location sees of a row of inputs. `row: (I)`, `to: (len)`, zeros beyond the edge already in place.
     pub fn gather(&self, row: &[f32], to: &mut [f32]) {
         for run in &self.runs {
             to[run.to..][..run.len].copy_from_slice(&row[run.from..][..run.len]);
@@ -98,25 +98,25 @@ pub fn map(fields: &Fields, sources: &[Source], key: &str) -> Result<Shape> {
     }
 }
 
-/// Which places along an axis of `size` the locations `at` see.
-fn seen(source: &Source, fields: &Fields, at: &Range<usize>, size: usize) -> Range<usize> {
+/// Which places along an axis of `size` the location `at` sees.
+fn seen(source: &Source, fields: &Fields, at: usize, size: usize) -> Range<usize> {
     match source {
         Source::Above(_, above) => {
             // Unit u above sees u·stride − pad .. u·stride − pad + field.
-            let first = (at.start + above.pad + 1).saturating_sub(above.field).div_ceil(above.stride);
-            let last = (at.end - 1 + above.pad) / above.stride;
+            let first = (at + above.pad + 1).saturating_sub(above.field).div_ceil(above.stride);
+            let last = (at + above.pad) / above.stride;
             first.min(size)..(last + 1).min(size)
         }
         _ => {
-            let start = (at.start * fields.stride).saturating_sub(fields.pad);
-            let end = ((at.end - 1) * fields.stride + fields.field).saturating_sub(fields.pad);
+            let start = (at * fields.stride).saturating_sub(fields.pad);
+            let end = (at * fields.stride + fields.field).saturating_sub(fields.pad);
             start.min(size)..end.min(size)
         }
     }
 }
 
-/// The field of the block of locations `rows × columns`: what any of them sees, the edges cut off.
-pub fn field(fields: &Fields, sources: &[Source], rows: Range<usize>, columns: Range<usize>) -> Field {
+/// The field of the location at `(row, column)`, what lies beyond the edges cut off.
+pub fn field(fields: &Fields, sources: &[Source], row: usize, column: usize) -> Field {
     let mut field = Field { len: 0, runs: Vec::new() };
     let mut start = 0;
     for source in sources {
@@ -130,13 +130,13 @@ pub fn field(fields: &Fields, sources: &[Source], rows: Range<usize>, columns: R
         match *source {
             Source::Whole(n) => push(start, n),
             Source::Planes(Shape { channels, height, width }) => {
-                let (y, x) = (seen(source, fields, &rows, height), seen(source, fields, &columns, width));
+                let (y, x) = (seen(source, fields, row, height), seen(source, fields, column, width));
                 for c in 0..channels {
                     y.clone().for_each(|y| push(start + (c * height + y) * width + x.start, x.len()));
                 }
             }
             Source::Locations(shape) | Source::Above(shape, _) => {
-                let (y, x) = (seen(source, fields, &rows, shape.height), seen(source, fields, &columns, shape.width));
+                let (y, x) = (seen(source, fields, row, shape.height), seen(source, fields, column, shape.width));
                 let c = shape.channels;
                 y.for_each(|y| push(start + (y * shape.width + x.start) * c, x.len() * c));
             }
@@ -218,20 +218,20 @@ mod tests {
     fn a_field_is_what_lies_under_it() {
         let sources = [Source::Whole(2), Source::Planes(Shape::image(2, 3, 3))];
         // Location (1, 0) of a 2×2 field on a 3×3 image: rows 1 and 2, columns 0 and 1, of both planes; and the label.
-        let found = field(&fields(2, 1, 0), &sources, 1..2, 0..1);
+        let found = field(&fields(2, 1, 0), &sources, 1, 0);
         assert_eq!(indices(&found), [0, 1, 5, 6, 8, 9, 14, 15, 17, 18]);
         let sources = [Source::Locations(Shape::image(2, 3, 3))];
-        let found = field(&fields(2, 1, 0), &sources, 1..2, 0..1);
+        let found = field(&fields(2, 1, 0), &sources, 1, 0);
         assert_eq!(indices(&found), [6, 7, 8, 9, 12, 13, 14, 15]);
         assert_eq!(found.len, 8);
-        // A whole row of locations sees whole rows: one run.
-        assert_eq!(field(&fields(2, 1, 0), &sources, 1..2, 0..2).runs, [Run { from: 6, to: 0, len: 12 }]);
+        // Whole rows lie together: one run.
+        assert_eq!(field(&fields(3, 1, 0), &sources, 0, 0).runs, [Run { from: 0, to: 0, len: 18 }]);
     }
 
     #[test]
     fn edges_are_cut_off_or_left_at_zero() {
         let sources = [Source::Planes(Shape::image(1, 2, 2))];
-        let cut = field(&fields(3, 1, 1), &sources, 0..1, 0..1);
+        let cut = field(&fields(3, 1, 1), &sources, 0, 0);
         assert_eq!((indices(&cut), cut.len), (vec![0, 1, 2, 3], 4));
         let padded = padded_field(&fields(3, 1, 1), &sources, 0, 0);
         assert_eq!(padded.len, 9);
@@ -260,7 +260,7 @@ mod tests {
                     (start..start + above.field).contains(&(at + above.pad))
                 };
                 let expected: Vec<usize> = (0..units).filter(sees).collect();
-                let found: Vec<usize> = seen(&source, &fields(1, 1, 0), &(at..at + 1), units).collect();
+                let found: Vec<usize> = seen(&source, &fields(1, 1, 0), at, units).collect();
                 assert_eq!(found, expected, "{at} of {size}, {above:?}");
             }
         }

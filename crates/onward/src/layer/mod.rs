@@ -2,12 +2,14 @@
 
 mod black_box;
 mod conv;
+mod few_channels;
 pub mod fields;
 mod local;
 pub mod process;
 
 pub use black_box::BlackBox;
 pub use conv::Conv;
+pub use few_channels::FewChannels;
 pub use local::Local;
 
 use crate::Shape;
@@ -121,8 +123,6 @@ pub struct Dense {
     pub bias: bool,
     /// Initial weights `W: (I, O)`, row-major.
     pub weights: Vec<f32>,
-    /// Which weights learn `(I, O)`; the others must be 0 and stay so. `None`: all learn.
-    pub mask: Option<Vec<bool>>,
 }
 
 /// A hidden layer before it is built: what it sees, and what its activity looks like.
@@ -153,6 +153,11 @@ impl Plan {
             },
         };
         Ok(Plan { settings: settings.clone(), key, sources, shape })
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &LayerSettings {
+        &self.settings
     }
 
     /// How the layer above sees it.
@@ -190,7 +195,7 @@ impl Plan {
             }
             LayerSettings::Local(fields) => {
                 let places = (0..self.shape.height).flat_map(|y| (0..self.shape.width).map(move |x| (y, x)));
-                let seen = |(y, x)| fields::field(fields, &self.sources, y..y + 1, x..x + 1).len;
+                let seen = |(y, x)| fields::field(fields, &self.sources, y, x).len;
                 places.map(|place| (seen(place) + 1) * fields.channels).sum()
             }
             LayerSettings::BlackBox(_) => 0,
@@ -210,12 +215,16 @@ impl Plan {
                     .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
                     .collect();
                 let activation = Activation::Relu;
-                engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights, mask: None })
+                engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights })
             }
             LayerSettings::Local(fields) => {
-                Box::new(Local::new(fields, &self.sources, precision, random, &self.key)?.0)
+                let few = precision != Precision::Reference && FewChannels::suits(fields, &self.sources, self.shape);
+                match few {
+                    true => Box::new(FewChannels::new(fields, &self.sources, self.shape, random)),
+                    false => Box::new(Local::new(fields, &self.sources, self.shape, precision, random)),
+                }
             }
-            LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, precision, random, &self.key)?.0),
+            LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, self.shape, precision, random)),
             LayerSettings::BlackBox(settings) => Box::new(BlackBox::new(settings, self.inputs(), random)),
         })
     }

@@ -25,7 +25,7 @@ impl Head {
         let layers = reads.iter().map(|&l| {
             let (inputs, outputs) = (network.stages()[l].layer.outputs(), network.classes());
             let weights = vec![0.0; inputs * outputs];
-            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights, mask: None };
+            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
             engine::dense(network.recipe().engine.precision, dense)
         });
         Head { layers: layers.collect(), reads }

@@ -1,10 +1,11 @@
 //! The default engine: products on weights in panels, with everything that goes before and after them fused in.
 
 mod bf16;
-mod panels;
+pub(crate) mod panels;
 mod product;
 mod rows;
-mod update;
+pub(crate) mod taps;
+pub(crate) mod update;
 
 use crate::engine::pool::Pool;
 use crate::engine::{sum_of_squares, vectorised};
@@ -41,10 +42,6 @@ pub struct CpuDense {
     weight: Learned,
     /// `b: (O)`, as a matrix of one row.
     bias: Learned,
-    /// 1 where a weight learns, 0 where it stays 0; `None`: all learn.
-    mask: Option<Panels>,
-    /// How many weights learn.
-    weights: usize,
 }
 
 static WORK: Pool<Workspace> = Pool::new();
@@ -86,14 +83,7 @@ impl CpuDense {
     pub fn new(dense: Dense, bf16: bool) -> Self {
         let mut weight = Learned::new(Panels::from_rows(&dense.weights, dense.inputs, dense.outputs));
         weight.pairs = bf16.then(|| Pairs::new(&weight.value));
-        let mask = dense.mask.map(|mask| {
-            let ones: Vec<f32> = mask.iter().map(|&learns| f32::from(u8::from(learns))).collect();
-            Panels::from_rows(&ones, dense.inputs, dense.outputs)
-        });
-        let weights = mask.as_ref().map_or(dense.weights.len(), |m| m.values().iter().sum::<f32>() as usize);
         CpuDense {
-            mask,
-            weights,
             activation: dense.activation,
             has_bias: dense.bias,
             weight,
@@ -278,7 +268,7 @@ impl Layer for CpuDense {
                 None => self.gather_plain(x, d, work),
             };
             let rows = Rows { x: &work.x, x_pairs: &work.x_pairs, d: &work.d, count };
-            update(&mut self.weight, rows, &work.labels, self.mask.as_ref(), step);
+            update(&mut self.weight, rows, &work.labels, step);
         });
         if !self.has_bias {
             return;
@@ -315,7 +305,7 @@ impl Layer for CpuDense {
     }
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
-        let (inputs, outputs, mask) = (self.inputs(), self.outputs(), self.mask.as_ref());
+        let (inputs, outputs) = (self.inputs(), self.outputs());
         let nudge = |i: usize, j: usize, w: &mut [f32; WIDTH]| {
             for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
                 let o = j * WIDTH + run * 16;
@@ -329,9 +319,6 @@ impl Layer for CpuDense {
         let size = (inputs * WIDTH).max(1);
         self.weight.value.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, panel)| {
             vectorised(|| panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate().for_each(|(i, w)| nudge(i, j, w)));
-            if let Some(mask) = mask {
-                panel.iter_mut().zip(mask.panel(j)).for_each(|(w, mask)| *w *= mask);
-            }
         });
         if self.has_bias {
             let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0;
@@ -381,12 +368,12 @@ impl Layer for CpuDense {
     }
 
     fn parameters(&self) -> usize {
-        self.weights + if self.has_bias { self.outputs() } else { 0 }
+        self.inputs() * self.outputs() + if self.has_bias { self.outputs() } else { 0 }
     }
 
     fn weight_rms(&self) -> f32 {
         let values = self.weight.value.values();
         let squares = values.iter().map(|w| f64::from(w * w)).sum::<f64>();
-        (squares / self.weights.max(1) as f64).sqrt() as f32
+        (squares / (self.inputs() * self.outputs()).max(1) as f64).sqrt() as f32
     }
 }

@@ -58,12 +58,8 @@ impl Learned {
 
 impl RowDense {
     /// The layer with its initial weights.
-    ///
-    /// # Panics
-    /// Where it has a mask: these layers are small enough to be whole.
     pub fn new(dense: Dense) -> Self {
         assert_eq!(dense.weights.len(), dense.inputs * dense.outputs);
-        assert!(dense.mask.is_none(), "rows have no mask");
         RowDense {
             inputs: dense.inputs,
             outputs: dense.outputs,

@@ -100,9 +100,8 @@ fn pack<T: Copy + Default + Send>(
     });
 }
 
-/// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights. Weights
-/// whose `mask` is 0 have no gradient.
-pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], mask: Option<&Panels>, step: &Step) {
+/// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights.
+pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step) {
     let (inputs, outputs) = (learned.value.inputs(), learned.value.outputs());
     let blocks = inputs.div_ceil(TILE) * TILE;
     assert!(rows.x.len() == blocks * rows.count || rows.x_pairs.len() == blocks * rows.count.div_ceil(2));
@@ -125,16 +124,15 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], mask: Option
             let x = rows.x.get(first * rows.count..).unwrap_or_default();
             let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
             let extra = Extra { values: extra, outputs, panel: j, first };
-            let mask = mask.map_or(&[][..], |mask| &mask.panel(j)[first * WIDTH..]);
             let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
-            let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, mask, step };
+            let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step };
             Arch::new().dispatch(piece);
         });
     });
 }
 
 /// The slices, or as many empty ones where there are none.
-fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> {
+pub(super) fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> {
     if slices.is_empty() { (0..count).map(|_| &mut [][..]).collect() } else { slices }
 }
 
@@ -171,8 +169,6 @@ struct Piece<'a> {
     squared: &'a mut [f32],
     pairs: &'a mut [u32],
     extra: Extra<'a>,
-    /// As long as `value`, or longer; empty: all ones.
-    mask: &'a [f32],
     step: &'a Step,
 }
 
@@ -193,7 +189,7 @@ impl Piece<'_> {
     /// `MR` must divide [`TILE`].
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
-        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, mask, step } = self;
+        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step } = self;
         let mut sums = [[0.0f32; WIDTH]; TILE];
         let mut no_squares = [0.0f32; TILE * WIDTH];
         let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
@@ -211,9 +207,6 @@ impl Piece<'_> {
             }
             let rows = value.len() / WIDTH;
             extra.add(tile * TILE, rows, &mut sums);
-            if let Some(mask) = mask.get(tile * TILE * WIDTH..).filter(|_| !mask.is_empty()) {
-                sums.as_flattened_mut().iter_mut().zip(mask).for_each(|(sum, mask)| *sum *= mask);
-            }
             let squared = match squared.is_empty() {
                 true => &mut no_squares[..value.len()],
                 false => &mut squared[tile * TILE * WIDTH..][..value.len()],
@@ -277,7 +270,7 @@ fn outer<S: Simd, const MR: usize, const NV: usize>(
 
 /// The optimiser's step: see [`Step`].
 #[inline(always)]
-pub(super) fn apply(gradient: &[f32], value: &mut [f32], smoothed: &mut [f32], squared: &mut [f32], step: &Step) {
+pub(crate) fn apply(gradient: &[f32], value: &mut [f32], smoothed: &mut [f32], squared: &mut [f32], step: &Step) {
     let all = gradient.iter().zip(value).zip(smoothed);
     match *step {
         Step::Smoothed { momentum, share, rate, cost } => {

@@ -187,7 +187,7 @@ impl Learner {
                 .collect();
             let activation = Activation::Relu;
             Stage {
-                layer: Box::new(RowDense::new(Dense { inputs, outputs, activation, bias, weights, mask: None })),
+                layer: Box::new(RowDense::new(Dense { inputs, outputs, activation, bias, weights })),
                 measure: Measure::new(&settings.goodness, outputs),
                 peer: Peer::new(settings.peer, outputs),
                 normalization: Normalization::Rms,

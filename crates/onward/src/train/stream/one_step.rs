@@ -39,7 +39,7 @@ mod tests {
             let mut random = crate::random::stream(seed, "one step", 0);
             let (inputs, outputs) = (random.random_range(1..40usize), random.random_range(8..80usize));
             let weights: Vec<f32> = (0..inputs * outputs).map(|_| random.random_range(-1.0..1.0)).collect();
-            let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: false, weights, mask: None };
+            let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: false, weights };
             let mut x: Vec<f32> = (0..inputs).map(|_| random.random_range(-1.0..1.0)).collect();
             let length = (crate::engine::sum_of_squares(&x) / inputs as f32).sqrt();
             x.iter_mut().for_each(|x| *x /= length); // |x̂|² = I
@@ -65,14 +65,7 @@ mod tests {
 
     #[test]
     fn a_layer_that_is_off_stays_as_it_is() {
-        let dense = Dense {
-            inputs: 1,
-            outputs: 2,
-            activation: Activation::Relu,
-            bias: false,
-            weights: vec![-1.0; 2],
-            mask: None,
-        };
+        let dense = Dense { inputs: 1, outputs: 2, activation: Activation::Relu, bias: false, weights: vec![-1.0; 2] };
         let mut layer = RowDense::new(dense);
         let x = Inputs { values: &[1.0], width: 1, source: None, codes: None, base: None, scale: &[1.0] };
         let mut y = Activity::default();

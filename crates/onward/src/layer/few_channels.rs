@@ -1,0 +1,469 @@
+//! Local layers of few channels: a location's own product would be narrower than a vector, so neighbouring locations are
+//! computed side by side. The same layer as [`Local`](super::Local), only faster.
+
+use super::Layer;
+use super::fields::Source;
+use super::local::{Gathered, gather_rows, initial_units};
+use crate::Shape;
+use crate::engine;
+use crate::engine::cpu::panels::Panels;
+use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Taps};
+use crate::engine::cpu::update::{Learned, apply};
+use crate::engine::pool::Pool;
+use crate::error::Result;
+use crate::optimizer::Step;
+use crate::pass::{Activity, Directions, Inputs};
+use crate::random::Random;
+use crate::settings::Fields;
+use crate::tensor::{Tensor, Tensors};
+use rayon::prelude::*;
+
+/// Numbers of a panel's row: of each channel, the neighbouring locations.
+const WIDTH: usize = CHANNELS * LOCATIONS;
+
+/// Rows that are spread together: bounded memory.
+const ROWS: usize = 256;
+
+/// Receptive fields without weight sharing, of few channels.
+#[derive(Debug)]
+pub struct FewChannels {
+    fields: Fields,
+    sources: Vec<Source>,
+    shape: Shape,
+    inputs: usize,
+    spread: Vec<Copy>,
+    taps: Taps,
+    weight: Learned,
+    /// `b`, as a matrix of one row.
+    bias: Learned,
+    /// Which places of a panel's row are real weights, and not beyond an edge: a bit each, `(panels, taps)`.
+    live: Vec<u64>,
+}
+
+/// `len` inputs, every `step`-th from `from`, that lie together in a spread row from `to`.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    from: usize,
+    step: usize,
+    to: usize,
+    len: usize,
+}
+
+/// What a call gathers: spread rows, directions or answers by panel, and one row of inputs for each thread at work.
+#[derive(Debug, Default)]
+struct Work {
+    spread: Vec<f32>,
+    panels: Vec<f32>,
+}
+
+static WORK: Pool<Work> = Pool::new();
+static ROW: Pool<Vec<f32>> = Pool::new();
+
+/// One source's windows: `(side, stride, pad)` of what a location sees of it.
+fn window(source: &Source, fields: &Fields) -> (usize, usize, usize) {
+    match source {
+        // Unit u above sees u·1 − pad .. + field: at a location, the units from at + pad + 1 − field on.
+        Source::Above(_, above) => (above.field, 1, above.field - 1 - above.pad),
+        _ => (fields.field, fields.stride, fields.pad),
+    }
+}
+
+/// How a source lies in a row: `(channels, height, width, step from column to column, from row to row, channel to channel)`.
+fn strides(source: &Source) -> Option<(Shape, [usize; 3])> {
+    match *source {
+        Source::Whole(_) => None,
+        Source::Planes(shape) => Some((shape, [1, shape.width, shape.width * shape.height])),
+        Source::Locations(shape) | Source::Above(shape, _) => {
+            Some((shape, [shape.channels, shape.channels * shape.width, 1]))
+        }
+    }
+}
+
+impl FewChannels {
+    /// Whether such a layer of this map wastes less of the vectors than a product for each location.
+    pub fn suits(fields: &Fields, sources: &[Source], shape: Shape) -> bool {
+        let regular = |source: &Source| match source {
+            Source::Above(_, above) => above.stride == 1 && above.pad < above.field,
+            _ => true,
+        };
+        let used = |size: usize, each: usize| size as f64 / (size.div_ceil(each) * each) as f64;
+        let here = used(shape.width, LOCATIONS) * used(shape.channels, CHANNELS);
+        sources.iter().all(regular) && fields.pad < fields.field && here > used(shape.channels, WIDTH)
+    }
+
+    /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity.
+    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, random: &mut Random) -> Self {
+        let maps = || sources.iter().filter(|source| strides(source).is_some());
+        // Places of a window's first corner, and those that the rest of the window adds: the pitch of every plane.
+        let beyond = |(side, stride, _): (usize, usize, usize)| (side - 1) / stride;
+        let pitch = shape.width + maps().map(|source| beyond(window(source, fields))).max().unwrap_or(0);
+        let (mut spread, mut offsets, mut length) = (Vec::new(), Vec::new(), 0);
+        let mut start = 0;
+        for source in sources {
+            if let Some((map, [right, down, deeper])) = strides(source) {
+                let (side, stride, pad) = window(source, fields);
+                let (rows, columns) =
+                    (shape.height + beyond((side, stride, pad)), shape.width + beyond((side, stride, pad)));
+                // Where the padded map's (y, x) is: places that are a stride apart lie side by side.
+                let at = |c: usize, y: usize, x: usize| {
+                    let plane = (c * stride + y % stride) * stride + x % stride;
+                    length + (plane * rows + y / stride) * pitch + x / stride
+                };
+                for c in 0..map.channels {
+                    for y in (0..map.height).filter(|y| (y + pad) / stride < rows) {
+                        for x in 0..stride.min(map.width) {
+                            let from = start + c * deeper + y * down + x * right;
+                            let len = (map.width - x).div_ceil(stride).min(columns.saturating_sub((x + pad) / stride));
+                            spread.push(Copy { from, step: right * stride, to: at(c, y + pad, x + pad), len });
+                        }
+                    }
+                    let window = (0..side).flat_map(|y| (0..side).map(move |x| (y, x)));
+                    offsets.extend(window.map(|(y, x)| at(c, y, x) as u32));
+                }
+                length += map.channels * stride * stride * rows * pitch;
+            }
+            start += source.len();
+        }
+        // The last places of a panel may lie beyond the map.
+        length += LOCATIONS;
+        let (inputs, moving) = (start, offsets.len());
+        let mut start = 0;
+        for source in sources {
+            if let Source::Whole(n) = source {
+                for i in 0..*n {
+                    offsets.push(length as u32);
+                    spread.extend((0..LOCATIONS).map(|lane| Copy {
+                        from: start + i,
+                        step: 1,
+                        to: length + lane,
+                        len: 1,
+                    }));
+                    length += LOCATIONS;
+                }
+            }
+            start += source.len();
+        }
+        // Rows whose distance is a power of two would meet in the same few places of the caches.
+        length = length.div_ceil(LOCATIONS) * LOCATIONS;
+        length += if length.is_multiple_of(2 * LOCATIONS) { LOCATIONS } else { 0 };
+        let (across, groups) = (shape.width.div_ceil(LOCATIONS), shape.channels.div_ceil(CHANNELS));
+        let place = |y: usize, x: usize| std::iter::repeat_n((y * pitch + x * LOCATIONS) as u32, groups);
+        let places: Vec<u32> = (0..shape.height).flat_map(|y| (0..across).flat_map(move |x| place(y, x))).collect();
+        let outputs = places.len() * WIDTH;
+        let mut layer = FewChannels {
+            fields: *fields,
+            sources: sources.to_vec(),
+            shape,
+            inputs,
+            spread,
+            weight: Learned::new(Panels::zeros(offsets.len(), outputs)),
+            bias: Learned::new(Panels::zeros(1, outputs)),
+            taps: Taps { offsets, moving, places, length },
+            live: Vec::new(),
+        };
+        layer.live = vec![0; layer.taps.places.len() * layer.taps.offsets.len()];
+        for location in 0..shape.height * shape.width {
+            let seen = layer.seen(location);
+            for channel in 0..shape.channels {
+                let (panel, place) = layer.panel(location, channel);
+                let live = &mut layer.live[panel * layer.taps.offsets.len()..];
+                seen.iter().for_each(|&tap| live[tap] |= 1 << place);
+            }
+        }
+        let (units, longest) = initial_units(fields, sources, shape, random);
+        layer.weight.value = layer.in_panels(&units, longest);
+        layer
+    }
+
+    /// The panel of a unit, and its place there.
+    fn panel(&self, location: usize, channel: usize) -> (usize, usize) {
+        let (y, x) = (location / self.shape.width, location % self.shape.width);
+        let (across, groups) = (self.shape.width.div_ceil(LOCATIONS), self.shape.channels.div_ceil(CHANNELS));
+        let panel = (y * across + x / LOCATIONS) * groups + channel / CHANNELS;
+        (panel, channel % CHANNELS * LOCATIONS + x % LOCATIONS)
+    }
+
+    /// The taps through which a location sees something, in the order of what they see.
+    fn seen(&self, location: usize) -> Vec<usize> {
+        let (row, column) = (location / self.shape.width, location % self.shape.width);
+        let mut seen = Vec::new();
+        let (mut start, mut moving, mut fixed) = (0, 0, self.taps.moving);
+        for source in &self.sources {
+            match (source, strides(source)) {
+                (Source::Whole(n), _) => {
+                    seen.extend((0..*n).map(|i| (start + i, fixed + i)));
+                    fixed += n;
+                }
+                (_, Some((map, [right, down, deeper]))) => {
+                    let (side, stride, pad) = window(source, &self.fields);
+                    for c in 0..map.channels {
+                        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+                            let on = |at: usize, size: usize| at.checked_sub(pad).filter(|at| *at < size);
+                            let place = (on(row * stride + y, map.height), on(column * stride + x, map.width));
+                            if let (Some(y), Some(x)) = place {
+                                seen.push((start + c * deeper + y * down + x * right, moving));
+                            }
+                            moving += 1;
+                        }
+                    }
+                }
+                _ => unreachable!("every source but a whole one is a map"),
+            }
+            start += source.len();
+        }
+        seen.sort_unstable();
+        seen.into_iter().map(|(_, tap)| tap).collect()
+    }
+
+    /// Weights by unit, `(O, F)`: what each unit sees in order, 0 where it sees less than others.
+    fn by_unit(&self, panels: &Panels, longest: usize) -> Vec<f32> {
+        let channels = self.shape.channels;
+        let mut units = vec![0.0; self.shape.len() * longest];
+        for (location, units) in units.chunks_exact_mut(channels * longest).enumerate() {
+            let seen = self.seen(location);
+            for (channel, unit) in units.chunks_exact_mut(longest).enumerate() {
+                let (panel, place) = self.panel(location, channel);
+                let panel = panels.panel(panel);
+                unit.iter_mut().zip(&seen).for_each(|(w, tap)| *w = panel[tap * WIDTH + place]);
+            }
+        }
+        units
+    }
+
+    /// The inverse of [`FewChannels::by_unit`].
+    fn in_panels(&self, units: &[f32], longest: usize) -> Panels {
+        let channels = self.shape.channels;
+        let mut panels = Panels::zeros(self.taps.offsets.len(), self.taps.places.len() * WIDTH);
+        let size = self.taps.offsets.len() * WIDTH;
+        for (location, units) in units.chunks_exact(channels * longest).enumerate() {
+            let seen = self.seen(location);
+            for (channel, unit) in units.chunks_exact(longest).enumerate() {
+                let (panel, place) = self.panel(location, channel);
+                let panel = &mut panels.values_mut()[panel * size..(panel + 1) * size];
+                unit.iter().zip(&seen).for_each(|(w, tap)| panel[tap * WIDTH + place] = *w);
+            }
+        }
+        panels
+    }
+
+    /// A number of each unit, as a matrix of one row in panels, and back.
+    fn bias_panels(&self, units: &[f32]) -> Panels {
+        let mut panels = Panels::zeros(1, self.taps.places.len() * WIDTH);
+        self.scatter(units, panels.values_mut(), 0, 1);
+        panels
+    }
+
+    fn weights(&self) -> usize {
+        self.live.iter().map(|live| live.count_ones() as usize).sum()
+    }
+
+    fn longest(&self) -> usize {
+        (0..self.shape.height * self.shape.width).map(|at| self.seen(at).len()).max().unwrap_or(0)
+    }
+
+    /// Spreads rows out; `row(r, to)` writes row `r` in full.
+    fn spread(&self, rows: usize, row: impl Fn(usize, &mut [f32]) + Sync, to: &mut Vec<f32>) {
+        to.clear();
+        to.resize(rows * self.taps.length, 0.0);
+        to.par_chunks_exact_mut(self.taps.length).enumerate().for_each(|(r, to)| {
+            ROW.with(|x| {
+                x.resize(self.inputs, 0.0);
+                row(r, x);
+                for copy in &self.spread {
+                    let to = &mut to[copy.to..][..copy.len];
+                    match copy.step {
+                        1 => to.copy_from_slice(&x[copy.from..][..copy.len]),
+                        step => to.iter_mut().zip(x[copy.from..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
+                    }
+                }
+            });
+        });
+    }
+
+    /// Adds to a row of inputs what a spread row holds for it: the transpose of [`FewChannels::spread`].
+    fn unspread_add(&self, from: &[f32], row: &mut [f32]) {
+        for copy in &self.spread {
+            let to = row[copy.from..].iter_mut().step_by(copy.step);
+            to.zip(&from[copy.to..][..copy.len]).for_each(|(to, from)| *to += from);
+        }
+    }
+
+    /// Each place of a panel's row that is a unit's: `(unit, place)`, for panel `j`.
+    fn units_of(&self, j: usize) -> impl Iterator<Item = (usize, usize)> {
+        let Shape { channels, width, .. } = self.shape;
+        let (across, groups) = (width.div_ceil(LOCATIONS), channels.div_ceil(CHANNELS));
+        let (group, first) = (j % groups * CHANNELS, j / groups % across * LOCATIONS);
+        let y = j / groups / across;
+        let channels_here = group..channels.min(group + CHANNELS);
+        channels_here.flat_map(move |c| {
+            let unit = move |x: usize| (y * width + x) * channels + c;
+            let place = move |x: usize| (c - group) * LOCATIONS + x - first;
+            (first..width.min(first + LOCATIONS)).map(move |x| (unit(x), place(x)))
+        })
+    }
+
+    /// From rows `(R, O)` to panels `(panels, R, WIDTH)`; the rest of the panels must be 0 already.
+    fn scatter(&self, from: &[f32], panels: &mut [f32], first: usize, rows: usize) {
+        let outputs = self.shape.len();
+        panels.par_chunks_exact_mut((rows * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
+            for (r, to) in panel.chunks_exact_mut(WIDTH).enumerate() {
+                let from = &from[(first + r) * outputs..][..outputs];
+                self.units_of(j).for_each(|(unit, place)| to[place] = from[unit]);
+            }
+        });
+    }
+
+    /// Row `r` of panels `(panels, R, WIDTH)`, `to: (O)`.
+    fn collect(&self, panels: &[f32], rows: usize, r: usize, to: &mut [f32]) {
+        for j in 0..self.taps.places.len() {
+            let from = &panels[(j * rows + r) * WIDTH..][..WIDTH];
+            self.units_of(j).for_each(|(unit, place)| to[unit] = from[place]);
+        }
+    }
+
+    fn forward_rows(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32], work: &mut Work) {
+        let (rows, outputs) = (squares.len(), self.shape.len());
+        self.spread(rows, |r, to| x.read(first + r, to), &mut work.spread);
+        work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
+        taps::forward(&self.taps, &work.spread, rows, &self.weight.value, &self.bias.value, &mut work.panels);
+        y.par_chunks_exact_mut(outputs).zip(squares).enumerate().for_each(|(r, (y, squares))| {
+            self.collect(&work.panels, rows, r, y);
+            *squares = engine::vectorised(|| engine::sum_of_squares(y));
+        });
+    }
+}
+
+impl Layer for FewChannels {
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn outputs(&self) -> usize {
+        self.shape.len()
+    }
+
+    fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
+        y.resize(x.rows(), self.shape.len());
+        WORK.with(|work| {
+            let rows = y.values.chunks_mut(ROWS * self.shape.len()).zip(y.squares.chunks_mut(ROWS));
+            rows.enumerate().for_each(|(i, (y, squares))| self.forward_rows(x, i * ROWS, y, squares, work));
+        });
+    }
+
+    fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
+        let Gathered { values, directions, rows } = gather_rows(x, d, self.shape.len());
+        // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
+        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.max(1) };
+        let parts = rows.div_ceil(each).max(1);
+        WORK.with(|work| {
+            for part in 0..parts {
+                let (first, rows) = (part * each, each.min(rows - part * each));
+                let row =
+                    |r: usize, to: &mut [f32]| to.copy_from_slice(&values[(first + r) * self.inputs..][..self.inputs]);
+                self.spread(rows, row, &mut work.spread);
+                work.panels.clear();
+                work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
+                self.scatter(&directions, &mut work.panels, first, rows);
+                let step = step.part(part == 0, part + 1 == parts);
+                taps::update(&self.taps, &work.spread, rows, &work.panels, &mut self.weight, &step);
+                let step = step.without_cost();
+                self.bias.prepare(&step);
+                let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
+                for (g, d) in gradient.chunks_exact_mut(WIDTH).zip(work.panels.chunks_exact((rows * WIDTH).max(1))) {
+                    d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d));
+                }
+                let Learned { value, smoothed, squared, .. } = &mut self.bias;
+                apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
+            }
+        });
+    }
+
+    fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
+        let outputs = self.shape.len();
+        let side = self.sources.iter().filter(|s| strides(s).is_some()).map(|s| window(s, &self.fields).0).min();
+        WORK.with(|Work { spread, panels }| {
+            for (d, dx) in d.chunks(ROWS * outputs).zip(dx.chunks_mut(ROWS * self.inputs)) {
+                let rows = d.len() / outputs;
+                panels.clear();
+                panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
+                self.scatter(d, panels, 0, rows);
+                spread.clear();
+                spread.resize(rows * self.taps.length, 0.0);
+                taps::backward(&self.taps, panels, rows, &self.weight.value, side.unwrap_or(1), spread);
+                let rows = dx.par_chunks_exact_mut(self.inputs).zip(spread.par_chunks_exact(self.taps.length));
+                rows.for_each(|(dx, from)| self.unspread_add(from, dx));
+            }
+        });
+        true
+    }
+
+    fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
+        let taps = self.taps.offsets.len();
+        let nudge = |panel: usize, tap: usize, live: u64, row: &mut [f32; WIDTH]| {
+            for (half, row) in row.chunks_mut(32).enumerate() {
+                let bits = crate::random::bits(seed, step, tap, 2 * panel + half);
+                let live = (live >> (32 * half)) as u32;
+                for (i, w) in row.iter_mut().enumerate() {
+                    let sign = f32::from_bits(1.0f32.to_bits() | (bits >> i) << 31);
+                    *w += if live >> i & 1 == 1 { amount * sign } else { 0.0 };
+                }
+            }
+        };
+        let panels =
+            self.weight.value.values_mut().par_chunks_exact_mut(taps * WIDTH).zip(self.live.par_chunks_exact(taps));
+        panels.enumerate().for_each(|(j, (panel, live))| {
+            let rows = panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(live).enumerate();
+            engine::vectorised(|| rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));
+        });
+        let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0.iter_mut();
+        // A unit has a bias where it sees anything.
+        let live = self.live.chunks_exact(taps).map(|live| live.iter().fold(0, |all, live| all | live));
+        biases.zip(live).enumerate().for_each(|(j, (row, live))| nudge(j, taps, live, row));
+        true
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        let (outputs, longest) = (self.shape.len(), self.longest());
+        let has_squares = self.weight.squared.inputs() > 0;
+        let parts = |learned: &Learned| {
+            let parts = [("", learned.value.clone()), (".smoothed", learned.smoothed.clone())];
+            parts.into_iter().chain(has_squares.then(|| (".squared", learned.squared.clone())))
+        };
+        let weights = parts(&self.weight).map(|(part, panels)| {
+            Tensor::f32(format!("weight{part}"), &[outputs, longest], self.by_unit(&panels, longest))
+        });
+        let biases = parts(&self.bias).map(|(part, panels)| {
+            let mut units = vec![0.0; outputs];
+            self.collect(panels.values(), 1, 0, &mut units);
+            Tensor::f32(format!("bias{part}"), &[outputs], units)
+        });
+        weights.chain(biases).collect()
+    }
+
+    fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
+        let (outputs, longest) = (self.shape.len(), self.longest());
+        let find = Tensors(tensors);
+        let has_squares = tensors.iter().any(|t| t.name == "weight.squared");
+        let weight = |part: &str| Ok(self.in_panels(find.f32(&format!("weight{part}"), &[outputs, longest])?, longest));
+        let bias = |part: &str| Ok(self.bias_panels(find.f32(&format!("bias{part}"), &[outputs])?));
+        let read = |from: &dyn Fn(&str) -> Result<Panels>| -> Result<Learned> {
+            let mut learned = Learned::new(from("")?);
+            learned.smoothed = from(".smoothed")?;
+            if has_squares {
+                learned.squared = from(".squared")?;
+            }
+            Ok(learned)
+        };
+        (self.weight, self.bias) = (read(&weight)?, read(&bias)?);
+        Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        self.weights() + self.shape.len()
+    }
+
+    fn weight_rms(&self) -> f32 {
+        let squares = self.weight.value.values().iter().map(|w| f64::from(w * w)).sum::<f64>();
+        (squares / self.weights().max(1) as f64).sqrt() as f32
+    }
+}
