@@ -39,6 +39,13 @@ impl Activity {
         self.resize(to, width);
     }
 
+    /// Becomes the first `rows` rows of `other`, as the next layer reads them.
+    pub(crate) fn copy_rows(&mut self, other: &Activity, rows: usize) {
+        self.resize(rows, other.width);
+        self.values.copy_from_slice(&other.values[..rows * other.width]);
+        self.scale.copy_from_slice(&other.scale[..rows]);
+    }
+
     /// `R`.
     pub fn rows(&self) -> usize {
         self.squares.len()

@@ -1,9 +1,13 @@
 //! Training: batches in, better layers out; or records in, one after another, and no end.
 
+mod moments;
 mod rest;
+mod stage;
 pub mod stream;
+mod sweeps;
+mod totals;
 mod trainer;
 
-pub(crate) use trainer::Totals;
-pub(crate) use trainer::drop_out;
+pub(crate) use stage::drop_out;
+pub(crate) use totals::Totals;
 pub use trainer::{Position, Trainer};

@@ -1,0 +1,72 @@
+//! A step of a recurrent network.
+
+use crate::batch::Label;
+use crate::error::Result;
+use crate::negatives::Positive;
+use crate::optimizer::Step;
+use crate::random::stream;
+use crate::recurrent::Held;
+use crate::train::Trainer;
+use crate::train::stage::{check_finite, find_directions};
+
+impl Trainer {
+    /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
+    /// and with a wrong one; every layer learns at every moment. Returns the mean loss per sample, layer and moment.
+    pub(super) fn moments(&mut self) -> Result<f64> {
+        let (seed, gain, position) = (self.recipe().seed.0, self.gain(), self.position);
+        let recipe = self.recipe().clone();
+        let batch = self.work.batch.len();
+        let samples: Vec<u32> = (0..batch as u32).collect();
+        let bottom_up = Held { batch: &self.work.batch, source: &samples, labels: &[] };
+        self.work.states.start(&self.network, bottom_up);
+        if let Some(head) = self.network.head() {
+            let work = &mut self.work;
+            work.logits.clear();
+            work.logits.resize(batch * self.network.classes(), 0.0);
+            for (l, y) in work.states.layers.iter().enumerate() {
+                head.add(l, &y.as_inputs(), &mut work.answer, &mut work.logits);
+            }
+            std::mem::swap(&mut work.kept, &mut work.states.layers);
+            self.teach_head();
+            std::mem::swap(&mut self.work.kept, &mut self.work.states.layers);
+        }
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: self.network.head().is_some().then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
+
+        let work = &mut self.work;
+        let mut source = [&samples[..], &samples[..]].concat();
+        match &negative.inputs {
+            Some(inputs) => {
+                work.batch.extend(&self.network, inputs);
+                source[batch..].iter_mut().for_each(|n| *n += batch as u32);
+                work.states.start(&self.network, Held { batch: &work.batch, source: &source, labels: &[] });
+            }
+            None => work.states.double(),
+        }
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
+        let labels: Vec<Label> = work.batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
+        let labels = if self.network.sees_labels() { &labels[..] } else { &[] };
+        let mut loss = 0.0;
+        let moments = recipe.recurrent.iterations;
+        for moment in 0..moments {
+            let taken = position.step * u64::from(moments) + u64::from(moment);
+            let step = Step::new(&recipe.optimizer, gain, batch, taken);
+            for l in 0..self.network.depth() {
+                let held = Held { batch: &work.batch, source: &source, labels };
+                let (x, y) = work.states.answer(&self.network, held, l);
+                check_finite(y, l, position.step)?;
+                let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
+                loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.scratch.direction);
+                stage.layer.update(&x, &work.scratch.direction, &step);
+                work.states.take_in(l, recipe.recurrent.keep);
+            }
+            work.states.turn(&self.network);
+        }
+        Ok(loss / (batch * self.network.depth() * moments as usize) as f64)
+    }
+}

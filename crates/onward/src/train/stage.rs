@@ -1,0 +1,151 @@
+//! What layers do with the rows that pass them while training: answer, learn from the answer, pass it on. Whether all
+//! layers are at hand or a pipeline has a block of them here and another there, this is where they learn.
+
+use crate::error::{Error, Result};
+use crate::network::{Stage, take_turns};
+use crate::optimizer::Step;
+use crate::pass::{Activity, Directions, Inputs};
+use crate::random::{Random, stream};
+use crate::settings::Recipe;
+use crate::train::rest::SOLVED;
+use crate::train::totals::LayerTotals;
+use rand::RngExt;
+use std::ops::Range;
+
+/// One step, as all layers are told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lesson<'a> {
+    pub recipe: &'a Recipe,
+    /// How far weights move.
+    pub step: Step,
+    /// Steps taken before this one.
+    pub taken: u64,
+    /// The layers that learn; others only answer.
+    pub learning: Range<usize>,
+}
+
+/// Layers above each other, with what is learned from the rows that pass them.
+#[derive(Debug)]
+pub(crate) struct Layers<'a> {
+    /// Which of the network's layers the first one is.
+    pub first: usize,
+    /// Units of all layers below the first one.
+    pub below: usize,
+    pub stages: &'a mut [Stage],
+    pub totals: &'a mut [LayerTotals],
+}
+
+/// Memory for [`Layers::learn`].
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub direction: Directions,
+}
+
+impl Layers<'_> {
+    /// Carries `x: (R, I)` up: as many positive rows as `solved` has samples, as many negative ones, and perhaps others that
+    /// nothing is learned from. Each layer that learns does so as they pass; then `passed` is shown the activity as the next layer
+    /// will read it, before dropout. Clears the `solved` mark of samples that some layer has anything to learn from, and adds the
+    /// summed loss of all samples and layers to `loss`.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where an activity overflows.
+    pub fn learn(
+        &mut self,
+        x: &Inputs<'_>,
+        buffers: &mut [Activity],
+        lesson: &Lesson<'_>,
+        (solved, loss): (&mut [bool], &mut f64),
+        scratch: &mut Scratch,
+        mut passed: impl FnMut(usize, &Activity),
+    ) -> Result<()> {
+        let mut below = self.below;
+        for (at, (stage, totals)) in self.stages.iter_mut().zip(self.totals.iter_mut()).enumerate() {
+            let l = self.first + at;
+            let (input, y) = take_turns(buffers, at);
+            let x = if at == 0 { x } else { &input };
+            y.resize(x.rows(), stage.layer.outputs());
+            stage.layer.forward(x, y);
+            check_finite(y, l, lesson.taken)?;
+            if lesson.learning.contains(&l) && stage.layer.learns() {
+                *loss += find_directions(stage, lesson.recipe, y, totals, solved, &mut scratch.direction);
+                stage.layer.update(x, &scratch.direction, &lesson.step);
+            }
+            stage.normalization.apply(y);
+            passed(l, y);
+            let share = lesson.recipe.network.dropout;
+            if share > 0.0 {
+                let rows = 2 * solved.len();
+                drop_out(share, rows, y, &mut silence(lesson, (rows * below) as u64));
+            }
+            below += stage.layer.outputs();
+        }
+        Ok(())
+    }
+}
+
+/// # Errors
+/// [`Error::NotFinite`] where an activity of layer `l` has overflowed.
+pub(crate) fn check_finite(y: &Activity, l: usize, step: u64) -> Result<()> {
+    match y.squares.iter().copied().find(|squares| !squares.is_finite()) {
+        Some(found) => Err(Error::NotFinite { layer: l, step, found }),
+        None => Ok(()),
+    }
+}
+
+/// The directions of a layer's rows: the batch's positive ones, then as many negative ones. Clears the `solved` mark of
+/// samples that the layer has anything to learn from. Returns the summed loss.
+pub(crate) fn find_directions(
+    stage: &mut Stage,
+    recipe: &Recipe,
+    y: &Activity,
+    totals: &mut LayerTotals,
+    solved: &mut [bool],
+    d: &mut Directions,
+) -> f64 {
+    let (measure, batch) = (&stage.measure, solved.len());
+    let goodness: Vec<f32> = (0..2 * batch).map(|r| measure.value(y.row(r), y.squares[r])).collect();
+    let (positive, negative) = goodness.split_at(batch);
+    let mut slopes = vec![0.0; 2 * batch];
+    let mut loss = 0.0;
+    for n in 0..batch {
+        let (a, b) = (measure.logit(positive[n]), measure.logit(negative[n]));
+        let terms = recipe.objective.terms(a, b);
+        (slopes[n], slopes[batch + n]) = (terms.positive, terms.negative);
+        solved[n] &= terms.positive.abs() < SOLVED && terms.negative.abs() < SOLVED;
+        loss += f64::from(terms.loss);
+        totals.wrong += u64::from(a <= b);
+    }
+    totals.loss += loss;
+    totals.positive += positive.iter().map(|&g| f64::from(g)).sum::<f64>();
+    totals.negative += negative.iter().map(|&g| f64::from(g)).sum::<f64>();
+
+    stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
+    d.shared_rows = 0..batch;
+    d.rows.clear();
+    d.rows.extend((0..2 * batch as u32).filter(|&r| slopes[r as usize].abs() > recipe.training.negligible));
+    totals.active += d.rows.len() as u64;
+    let width = y.width();
+    d.values.resize(d.rows.len() * width, 0.0);
+    for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
+        measure.direction(y.row(r as usize), slopes[r as usize], d);
+    }
+    loss
+}
+
+/// The draws of a step's dropout, after those for `drawn` activities.
+fn silence(lesson: &Lesson<'_>, drawn: u64) -> Random {
+    let mut random = stream(lesson.recipe.seed.0, "dropout", lesson.taken);
+    random.set_word_pos(random.get_word_pos() + u128::from(drawn)); // a draw is a word
+    random
+}
+
+/// Silences a share of the first `rows` rows' activities, and raises the others in turn.
+pub(crate) fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut Random) {
+    if share == 0.0 {
+        return;
+    }
+    let width = y.width();
+    for y in &mut y.values[..rows * width] {
+        *y = if random.random::<f32>() < share { 0.0 } else { *y / (1.0 - share) };
+    }
+}

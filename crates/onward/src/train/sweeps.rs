@@ -1,0 +1,185 @@
+//! Forward-Forward's step, all layers at hand.
+//!
+//! A step is two sweeps. The first carries the neutral rows up to the softmax head, which says what wrong labels are
+//! plausible. The second carries positive and negative rows together; each layer answers, learns from its own answer, and
+//! passes it on. Nothing is kept once the next layer has answered, so the memory for activities is two buffers whatever
+//! the depth. (The head learns from every layer at once: it keeps one batch of each layer it reads, or, with
+//! `head.memory = "recompute"`, has its rows travel along in the second sweep.)
+
+use crate::batch::{Batch, Label};
+use crate::error::Result;
+use crate::negatives::{Negative, Positive};
+use crate::network::Network;
+use crate::optimizer::Step;
+use crate::pass::{Activity, Inputs};
+use crate::random::stream;
+use crate::rival;
+use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Recipe};
+use crate::train::Trainer;
+use crate::train::stage::{Layers, Lesson};
+use crate::train::trainer::Workspace;
+
+impl Trainer {
+    /// Forward-Forward's step: the neutral sweep, and the one that layers learn from, beside which the head learns and
+    /// `prepare` makes the next batch ready.
+    pub(super) fn two_sweeps(&mut self, prepare: impl FnOnce() -> Option<(u64, Batch)> + Send) -> Result<f64> {
+        let (seed, step) = (self.recipe().seed.0, self.position.step);
+        self.work.base.clear();
+        let prediction = !self.head_watches() && self.neutral_sweep();
+        let positive = Positive {
+            batch: &self.work.batch,
+            shape: self.network.shape(),
+            classes: self.network.classes(),
+            prediction: prediction.then_some(&self.work.logits[..]),
+        };
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        if !prediction || self.head_travels() {
+            let (loss, ready) = rayon::join(|| self.learning_sweep(&negative), prepare);
+            self.work.ready = ready;
+            return loss;
+        }
+        let head_step = head_step(self.recipe(), self.gain(), self.work.batch.len(), step);
+        let (mut head, kept) = (self.network.head.take(), std::mem::take(&mut self.work.kept));
+        let (layers, d) = (self.learning().end, std::mem::take(&mut self.work.head_direction));
+        let teach = || {
+            let head = head.as_mut().expect("it has predicted");
+            let read = kept.iter().take(layers).enumerate();
+            read.for_each(|(l, y)| head.update(l, &y.as_inputs(), &d, &head_step));
+        };
+        let (loss, (ready, ())) = rayon::join(|| self.learning_sweep(&negative), || rayon::join(prepare, teach));
+        (self.network.head, self.work.kept, self.work.head_direction, self.work.ready) = (head, kept, d, ready);
+        loss
+    }
+
+    /// Whether the head learns from the positive rows as they pass: where no label goes in, they are the neutral ones, and
+    /// no negatives wait for its prediction.
+    fn head_watches(&self) -> bool {
+        let keep = self.network.recipe().head.memory == HeadMemory::Keep;
+        self.network.label_width() == 0 && keep && self.head_learns()
+    }
+
+    /// Whether the neutral rows travel once more beside the others, for the head to learn from.
+    fn head_travels(&self) -> bool {
+        let recompute = self.network.recipe().head.memory == HeadMemory::Recompute;
+        recompute && !self.work.head_direction.rows.is_empty()
+    }
+
+    /// Whether there is a head, and some layer that it reads has started to learn.
+    fn head_learns(&self) -> bool {
+        self.network.head().is_some() && self.learning().end > self.network.first_read()
+    }
+
+    /// Carries the neutral rows up, teaches the head, and leaves its class probabilities `(B, K)` in `work.logits`.
+    /// Returns false where the head does not learn.
+    fn neutral_sweep(&mut self) -> bool {
+        let (layers, learns) = (self.learning().end, self.head_learns());
+        let work = &mut self.work;
+        work.head_direction.rows.clear();
+        work.neutral.fill(&self.network, &work.batch, (0..work.batch.len()).map(|n| (n, Label::Neutral)));
+        let base = self.network.project(&work.batch, &mut work.base);
+        let Some(head) = self.network.head().filter(|_| learns) else { return false };
+        let keep = self.network.recipe().head.memory == HeadMemory::Keep;
+        work.logits.clear();
+        work.logits.resize(work.batch.len() * self.network.classes(), 0.0);
+        let (kept, answer, logits) = (&mut work.kept, &mut work.answer, &mut work.logits);
+        kept.resize_with(if keep { layers.max(2) } else { 0 }, Activity::default);
+        self.network.sweep(
+            &work.neutral.as_inputs(&work.batch, base),
+            layers,
+            if keep { kept } else { &mut work.buffers },
+            |l, y| _ = head.add(l, &y.as_inputs(), answer, logits),
+        );
+        self.find_head_direction();
+        true
+    }
+
+    /// Turns the head's logits into probabilities `(B, K)`, and finds where they should go.
+    fn find_head_direction(&mut self) {
+        let work = &mut self.work;
+        let samples = work.logits.len() / self.network.classes();
+        let d = &mut work.head_direction;
+        d.rows.clear();
+        d.rows.extend(0..samples as u32);
+        self.totals.head_loss += rival::cross_entropy(&mut work.logits, &work.batch.labels, &mut d.values);
+    }
+
+    /// Has the head learn from the layers whose activities are kept.
+    pub(super) fn teach_head(&mut self) {
+        let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
+        self.find_head_direction();
+        let work = &mut self.work;
+        let step = head_step(self.network.recipe(), gain, work.head_direction.rows.len(), steps);
+        let head = self.network.head.as_mut().expect("only a head has logits");
+        for (l, y) in work.kept.iter().take(layers).enumerate() {
+            head.update(l, &y.as_inputs(), &work.head_direction, &step);
+        }
+    }
+
+    /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
+    /// per sample and learning layer.
+    fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
+        let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+        let (watches, head_travels) = (self.head_watches(), self.head_travels());
+        let work = &mut self.work;
+        let batch = work.batch.len();
+        if let Some(inputs) = &negative.inputs {
+            work.batch.extend(&self.network, inputs);
+        }
+        let first_read = self.network.first_read();
+        let first_negative = if negative.inputs.is_some() { batch } else { 0 };
+        let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
+        let positives = (0..batch).map(|n| (n, label(&work.batch.labels, n)));
+        let negatives = (0..batch).map(|n| (first_negative + n, label(wrong, n)));
+        let neutral = (0..if head_travels { batch } else { 0 }).map(|n| (n, Label::Neutral));
+        work.pairs.fill(&self.network, &work.batch, positives.chain(negatives).chain(neutral));
+        let base = self.network.project(&work.batch, &mut work.base);
+        if watches {
+            work.logits.clear();
+            work.logits.resize(batch * self.network.classes(), 0.0);
+            work.kept.resize_with(learning.end, Activity::default);
+        }
+
+        let recipe = self.network.recipe().clone();
+        let step = Step::new(&recipe.optimizer, gain, batch, position.step);
+        let lesson = Lesson { recipe: &recipe, step, taken: position.step, learning: learning.clone() };
+        let head_step = head_step(&recipe, gain, batch, position.step);
+        let (mut loss, first) = (0.0, work.pairs.as_inputs(&work.batch, base));
+        let Network { stages, head, .. } = &mut self.network;
+        let (stages, totals) = (&mut stages[..learning.end], &mut self.totals.layers[..learning.end]);
+        let mut layers = Layers { first: 0, below: 0, stages, totals };
+        let Workspace { buffers, kept, answer, logits, head_direction, solved, scratch, .. } = work;
+        layers.learn(&first, buffers, &lesson, (solved, &mut loss), scratch, |l, y| {
+            if head_travels && let Some(head) = head {
+                let rows = 2 * batch..3 * batch;
+                let x = Inputs {
+                    values: &y.values[rows.start * y.width()..rows.end * y.width()],
+                    scale: &y.scale[rows],
+                    ..y.as_inputs()
+                };
+                head.update(l, &x, head_direction, &head_step);
+            }
+            if watches
+                && l >= first_read
+                && let Some(head) = head
+            {
+                let kept = &mut kept[l];
+                kept.copy_rows(y, batch);
+                head.add(l, &kept.as_inputs(), answer, logits);
+            }
+        })?;
+        if watches {
+            self.teach_head();
+        }
+        let learners = self.network.learners().filter(|l| learning.contains(l)).count();
+        Ok(loss / (batch * learners) as f64)
+    }
+}
+
+/// How far the head's weights move.
+pub(super) fn head_step(recipe: &Recipe, gain: f32, batch: usize, taken: u64) -> Step {
+    let head = &recipe.head;
+    let (rate, momentum, weight_cost) = (head.rate, head.momentum, head.weight_cost);
+    let kind = OptimizerKind::Smoothed;
+    Step::new(&OptimizerSettings { kind, rate, momentum, weight_cost, ..recipe.optimizer }, gain, batch, taken)
+}

@@ -1,0 +1,42 @@
+//! What an epoch comes to: sums over its steps, and the report made of them.
+
+use crate::network::Network;
+use crate::rival;
+use serde::{Deserialize, Serialize};
+
+/// Sums over the steps of the current epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub samples: u64,
+    pub head_loss: f64,
+    #[serde(default)]
+    pub estimates: rival::Estimates,
+    pub layers: Vec<LayerTotals>,
+}
+
+/// What one layer adds to them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerTotals {
+    pub loss: f64,
+    pub positive: f64,
+    pub negative: f64,
+    pub wrong: u64,
+    pub active: u64,
+    /// 1 for each unit that was on for some positive sample.
+    pub alive: Vec<u8>,
+}
+
+impl Totals {
+    /// Nothing yet.
+    pub fn none(network: &Network) -> Self {
+        let widths = network.stages().iter().map(|stage| stage.layer.outputs());
+        let layers = widths.map(|width| LayerTotals { alive: vec![0; width], ..Default::default() }).collect();
+        Totals { layers, ..Default::default() }
+    }
+
+    /// Whether these are sums over the same layers.
+    pub fn fits(&self, other: &Totals) -> bool {
+        let same_layers = self.layers.len() == other.layers.len();
+        same_layers && self.layers.iter().zip(&other.layers).all(|(a, b)| a.alive.len() == b.alive.len())
+    }
+}
