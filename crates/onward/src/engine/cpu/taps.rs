@@ -117,27 +117,23 @@ fn tile<S: Simd, const MR: usize>(
     sums: &mut [[f32; WIDTH]],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MR];
-    let mut add = |offsets: &[u32], panel: &[f32], place: usize| {
-        for (&offset, w) in offsets.iter().zip(panel.as_chunks::<WIDTH>().0) {
-            let from = offset as usize + place + shift;
-            let mut weights = [simd.splat_f32s(0.0); CHANNELS];
+    // One loop over both kinds: a closure called twice would not be inlined, and every vector operation in it a call.
+    for (t, (&offset, w)) in taps.offsets.iter().zip(panel.as_chunks::<WIDTH>().0).enumerate() {
+        let from = offset as usize + if t < taps.moving { place } else { 0 } + shift;
+        let mut weights = [simd.splat_f32s(0.0); CHANNELS];
+        for c in 0..CHANNELS {
+            weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
+        }
+        for i in 0..MR {
+            // SAFETY: `Taps::check` has found `offset + place + LOCATIONS` within a spread row, and `starts` are starts
+            // of whole rows of `x`.
+            let x = unsafe { x.get_unchecked(starts[i] + from..starts[i] + from + S::F32_LANES) };
+            let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
-                weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
-            }
-            for i in 0..MR {
-                // SAFETY: `Taps::check` has found `offset + place + LOCATIONS` within a spread row, and `starts` are starts
-                // of whole rows of `x`.
-                let x = unsafe { x.get_unchecked(starts[i] + from..starts[i] + from + S::F32_LANES) };
-                let x = S::as_simd_f32s(x).0[0];
-                for c in 0..CHANNELS {
-                    acc[i][c] = simd.mul_add_e_f32s(x, weights[c], acc[i][c]);
-                }
+                acc[i][c] = simd.mul_add_e_f32s(x, weights[c], acc[i][c]);
             }
         }
-    };
-    let (moving, fixed) = taps.offsets.split_at(taps.moving);
-    add(moving, panel, place);
-    add(fixed, &panel[taps.moving * WIDTH..], 0);
+    }
     for (sums, acc) in sums.iter_mut().zip(acc) {
         for c in 0..CHANNELS {
             S::as_mut_simd_f32s(&mut sums[c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[c];
