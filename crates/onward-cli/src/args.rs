@@ -1,7 +1,8 @@
 //! The command line: what can be asked for, and the help that says so.
 
 use crate::commands::{
-    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream, train,
+    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream,
+    train, verify,
 };
 use clap::{Parser, Subcommand};
 
@@ -29,6 +30,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Say what is wrong with a run, and what helps.
     Doctor(doctor::Args),
+    /// Train a finished run again, and say whether it comes to the same bits.
+    Verify(verify::Args),
     /// Write a run as a page to look at, or compare several runs on one page.
     Report(report::Args),
     /// Train one experiment by several rules: Forward-Forward beside backpropagation and random perturbation.
@@ -53,6 +56,7 @@ itself, to be more active on real data and less on data that should not occur.
   onward train                 train on MNIST, which is built in: under a minute
   onward inspect RUN           how that went
   onward doctor RUN            what is wrong with it, if anything
+  onward verify RUN            train it again: does it come to the same bits?
   onward report RUN RUN        runs compared: errors and curves, as a page
   onward compare default       Forward-Forward beside backpropagation
   onward predict RUN a.png     what the network makes of images of your own

@@ -10,6 +10,7 @@ mod feed;
 mod health;
 mod picture;
 mod progress;
+mod provenance;
 mod report;
 mod run_dir;
 mod settings;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some(Command::Predict(args)) => commands::predict::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args),
         Some(Command::Doctor(args)) => commands::doctor::run(args),
+        Some(Command::Verify(args)) => commands::verify::run(args),
         Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Stream(args)) => commands::stream::run(args),

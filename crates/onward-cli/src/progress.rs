@@ -45,6 +45,8 @@ pub struct Start<'a> {
     pub experiment: &'a str,
     /// The run directory, for people.
     pub run: &'a str,
+    /// Whether results are compared with those that are there, instead of going there.
+    pub again: bool,
     /// Training and validation samples.
     pub samples: (usize, usize),
     /// Epochs in all.
@@ -113,7 +115,8 @@ impl Progress {
         ));
         let held_out =
             if validation > 0 { format!(", {} to validate on", grouped(validation as u64)) } else { String::new() };
-        self.line(&format!("{} training samples{held_out}; results go to {}", grouped(train as u64), start.run));
+        let what = if start.again { "compared with" } else { "results go to" };
+        self.line(&format!("{} training samples{held_out}; {what} {}", grouped(train as u64), start.run));
         let errors: String = self.readouts.iter().map(|readout| format!("{:>13}", readout.to_string())).collect();
         let heading = if errors.is_empty() { "" } else { "validation error" };
         self.line(&format!("\n{:>18}{heading:>width$}", "", width = errors.len().max(heading.len())));

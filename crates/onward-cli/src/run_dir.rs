@@ -2,6 +2,7 @@
 
 use crate::exit::Usage;
 use crate::experiment::{Experiment, Paper};
+use crate::provenance::Provenance;
 use crate::report::probed::Probed;
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
@@ -73,6 +74,8 @@ pub struct Summary {
     pub test_error: BTreeMap<Readout, f64>,
     pub test_confusion: BTreeMap<Readout, Vec<Vec<u64>>>,
     pub commit: Option<String>,
+    #[serde(default)]
+    pub provenance: Vec<Provenance>,
     pub paper: Paper,
     pub settings: toml::Table,
     pub epochs_log: Vec<EpochLine>,
@@ -169,6 +172,31 @@ impl RunDir {
     /// Saves the network with the lowest validation error.
     pub fn save_best(&self, trainer: &Trainer) -> Result<()> {
         Ok(trainer.network().save(self.path.join("checkpoint/best.safetensors"))?)
+    }
+
+    /// What the run was trained by and on, in the order in which it went on; empty where that is not recorded.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or understood.
+    pub fn provenance(path: &Path) -> Result<Vec<Provenance>> {
+        let file = path.join(Provenance::FILE);
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("{}: it could not be read", file.display()))?;
+        let all = serde_json::from_str(&text);
+        Ok(all.map_err(|error| Usage(format!("{}: not a run's provenance: {error}", file.display())))?)
+    }
+
+    /// Notes what trains the run from here on; returns all that has.
+    pub fn add_provenance(&self, here: Provenance) -> Result<Vec<Provenance>> {
+        let mut all = Self::provenance(&self.path)?;
+        if all.last() != Some(&here) {
+            all.push(here);
+            self.write(Provenance::FILE, format!("{}\n", serde_json::to_string_pretty(&all)?).as_bytes())?;
+        }
+        Ok(all)
     }
 
     /// The epochs recorded so far, up to `epochs` of them; see [`RunDir::lines`].

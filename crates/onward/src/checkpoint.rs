@@ -156,6 +156,21 @@ impl Info {
     }
 }
 
+/// The tensors that two checkpoints differ in, by name: in type, shape or any bit, or because one has none of that name.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where a file cannot be read or is not a checkpoint.
+pub fn different_tensors(one: impl AsRef<Path>, other: impl AsRef<Path>) -> Result<Vec<String>> {
+    let read = |path: &Path| -> Result<BTreeMap<String, Tensor>> {
+        Ok(File::read(path)?.tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect())
+    };
+    let (one, other) = (read(one.as_ref())?, read(other.as_ref())?);
+    let same = |a: &Tensor, b: &Tensor| a.shape == b.shape && bytes(&a.numbers) == bytes(&b.numbers);
+    let differs = |name: &&String| !matches!((one.get(*name), other.get(*name)), (Some(a), Some(b)) if same(a, b));
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    Ok(names.into_iter().filter(differs).cloned().collect())
+}
+
 /// A checkpoint's contents.
 struct File {
     metadata: Metadata<'static>,

@@ -13,3 +13,4 @@ pub mod reproduce;
 pub mod samples;
 pub mod stream;
 pub mod train;
+pub mod verify;

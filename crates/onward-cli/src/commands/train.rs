@@ -5,6 +5,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
 use crate::health::Watch;
 use crate::progress::{Mode, Progress, Start, errors, grouped};
+use crate::provenance::Provenance;
 use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
 use crate::report::{Report, Status};
@@ -118,7 +119,7 @@ pub fn start(experiment: Experiment, path: PathBuf, options: &Options) -> Result
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
     let run = RunDir::create(&path, &experiment)?;
-    Run { run, experiment, samples, trainer, seconds: 0.0, metrics: Vec::new(), probes: Vec::new() }.train(options)
+    Run::new(run, experiment, samples, trainer, 0.0).train(options)
 }
 
 /// Goes on with an earlier run; `programs`: whether its black boxes may run programs.
@@ -131,7 +132,7 @@ pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary>
         false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
     trainer.allow_programs(programs);
-    Run { run, experiment, samples, trainer, seconds, metrics: Vec::new(), probes: Vec::new() }.train(options)
+    Run::new(run, experiment, samples, trainer, seconds).train(options)
 }
 
 /// Has Ctrl-C counted instead of ending the process: a first one asks, a second one does not wait for the answer.
@@ -148,8 +149,13 @@ pub fn catch_interrupts() -> Result<()> {
     outcome.context("Ctrl-C could not be prepared for")
 }
 
+/// Whether the user asked to stop.
+pub fn interrupted() -> bool {
+    INTERRUPTS.load(Ordering::SeqCst) > 0
+}
+
 /// Threads and signals, once.
-fn prepare(options: &Options) -> Result<()> {
+pub fn prepare(options: &Options) -> Result<()> {
     catch_interrupts()?;
     static PREPARED: std::sync::Once = std::sync::Once::new();
     let mut outcome = Ok(());
@@ -199,14 +205,24 @@ struct Run {
     seconds: f64,
     metrics: Vec<Metrics>,
     probes: Vec<Probed>,
+    provenance: Vec<Provenance>,
 }
 
 impl Run {
+    fn new(run: RunDir, experiment: Experiment, samples: Samples, trainer: Trainer, seconds: f64) -> Self {
+        let (metrics, probes, provenance) = Default::default();
+        Run { run, experiment, samples, trainer, seconds, metrics, probes, provenance }
+    }
+
     fn train(mut self, options: &Options) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let position = self.trainer.position();
         self.metrics = RunDir::metrics(self.run.path(), position.epoch)?;
         self.probes = RunDir::lines(self.run.path(), position.epoch)?;
+        self.provenance = match self.trainer.is_done() {
+            true => RunDir::provenance(self.run.path())?,
+            false => self.run.add_provenance(Provenance::here(&self.samples))?,
+        };
         self.run.write_lines(&self.metrics)?;
         self.run.write_lines(&self.probes)?;
         let mut progress = Progress::start(
@@ -215,6 +231,7 @@ impl Run {
                 network: self.trainer.network(),
                 experiment: &self.experiment.name,
                 run: &path,
+                again: false,
                 samples: (self.samples.train.len(), self.samples.validation.as_ref().map_or(0, Dataset::len)),
                 epochs: self.trainer.epochs(),
                 steps: (self.trainer.steps_per_epoch(self.samples.train.len()), position.step),
@@ -239,7 +256,7 @@ impl Run {
 
     /// Trains until done or interrupted, and saves what must not be lost.
     fn epochs(&mut self, progress: &Progress, between_checkpoints: Duration) -> Result<()> {
-        let Run { run, experiment, samples, trainer, seconds, metrics, probes } = self;
+        let Run { run, experiment, samples, trainer, seconds, metrics, probes, .. } = self;
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
         let mut watch = Watch::new(trainer.network());
@@ -299,7 +316,7 @@ impl Run {
             if let Err(error) = handle() {
                 failure = Some(error);
             }
-            let stop = failure.is_some() || INTERRUPTS.load(Ordering::SeqCst) > 0;
+            let stop = failure.is_some() || interrupted();
             if stop { Flow::Stop } else { Flow::Continue }
         };
         trainer.fit(&samples.train, &mut observe)?;
@@ -336,6 +353,7 @@ impl Run {
             test_error: errors_of(&judged),
             test_confusion: judged.iter().map(|one| (one.readout, one.evaluation.confusion.clone())).collect(),
             commit: option_env!("ONWARD_COMMIT").map(String::from),
+            provenance: self.provenance,
             paper: self.experiment.paper.clone(),
             settings: self.experiment.to_table(),
             epochs_log: self.metrics.iter().map(Metrics::line).collect(),
@@ -387,11 +405,11 @@ fn mean_error(metrics: &Metrics) -> f64 {
 }
 
 /// What every readout makes of the samples, if there are any.
-fn judge(network: &Network, data: Option<&Dataset>) -> Result<Vec<Judged>> {
+pub fn judge(network: &Network, data: Option<&Dataset>) -> Result<Vec<Judged>> {
     data.map_or(Ok(Vec::new()), |data| Judged::all(network, data))
 }
 
 /// Errors in per cent.
-fn errors_of(judged: &[Judged]) -> BTreeMap<Readout, f64> {
+pub fn errors_of(judged: &[Judged]) -> BTreeMap<Readout, f64> {
     judged.iter().map(|one| (one.readout, one.evaluation.error())).collect()
 }

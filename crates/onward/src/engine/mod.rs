@@ -17,6 +17,25 @@ pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
     }
 }
 
+/// The vectors that products are computed with here, and whether there are units for bf16: where these differ, sums are
+/// rounded in another order.
+pub fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    return match pulp::Arch::new() {
+        pulp::Arch::V4(_) if cpu::has_bf16() => "avx512+bf16",
+        pulp::Arch::V4(_) => "avx512",
+        pulp::Arch::V3(_) => "avx2",
+        _ => "scalar",
+    };
+    #[cfg(target_arch = "aarch64")]
+    return match pulp::Arch::new() {
+        pulp::Arch::Neon(_) => "neon",
+        _ => "scalar",
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    "scalar"
+}
+
 /// `Σ y²`, in lanes that vectors can hold.
 #[inline(always)]
 pub(crate) fn sum_of_squares(y: &[f32]) -> f32 {
