@@ -34,6 +34,9 @@ pub struct Args {
     /// Threads to compute with; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Of the kinds, only those whose name begins so.
+    #[arg(long, value_name = "NAME")]
+    kind: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -391,7 +394,12 @@ impl Bench<'_> {
             ("default, perturbation", with("default", |r| r.rule = Rule::Perturbation)?, &self.data),
             ("cifar10-backprop", plain("cifar10-backprop")?, &colour),
         ];
-        for (name, recipe, data) in kinds {
+        let asked = self.args.kind.as_deref().unwrap_or_default();
+        if !kinds.iter().any(|(name, ..)| name.starts_with(asked)) {
+            let names = kinds.map(|(name, ..)| name).join("\", \"");
+            return Err(Usage(format!("--kind {asked}: expected the beginning of one of \"{names}\"")).into());
+        }
+        for (name, recipe, data) in kinds.into_iter().filter(|(name, ..)| name.starts_with(asked)) {
             for (said, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
                 let mut recipe = recipe.clone();
                 recipe.engine.precision = precision;

@@ -1,7 +1,7 @@
 //! Convolution layers: all locations share their weights.
 
 use super::fields::{Field, Source, padded_field};
-use super::local::{Gathered, gather_rows, plain};
+use super::local::{GATHERED, Gathered, gather_rows, plain};
 use super::{Activation, Dense, Layer};
 use crate::Shape;
 use crate::engine;
@@ -15,8 +15,17 @@ use crate::tensor::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
-/// Numbers that are gathered together, about: bounded memory.
-const GATHERED: usize = 1 << 21;
+/// Numbers of fields and answers that are at work together on the way up, about: what the caches hold.
+const FORWARD: usize = 1 << 19;
+
+/// The same where each part is a pass over the weights too: bounded memory.
+const PART: usize = 1 << 21;
+
+/// Fields that a thread gathers at a time.
+const FIELDS_EACH: usize = 16;
+
+/// Numbers that a thread copies at a time.
+const COPIED: usize = 1 << 14;
 
 /// Receptive fields that share their weights: one product of every field of every row.
 #[derive(Debug)]
@@ -25,11 +34,20 @@ pub struct Conv {
     channels: usize,
     /// What each location sees, row by row.
     fields: Vec<Field>,
+    /// Whether some of them reach beyond the edges.
+    padded: bool,
     layer: Box<dyn Layer>,
 }
 
-/// Some rows' fields, and what they answer.
-static WORK: Pool<(Vec<f32>, Activity)> = Pool::new();
+/// Some rows' fields, and what they answer or learn.
+#[derive(Default)]
+struct Work {
+    fields: Vec<f32>,
+    answer: Activity,
+    d: Directions,
+}
+
+static WORK: Pool<Work> = Pool::new();
 
 impl Conv {
     /// A layer with `N(0, 1)/sqrt(a field's size)` as weights; `shape` is the map of its activity.
@@ -44,22 +62,28 @@ impl Conv {
         let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
         let layer = engine::dense(precision, dense);
         let inputs = sources.iter().map(Source::len).sum();
-        Conv { inputs, channels: outputs, fields: all, layer }
+        let padded = all.iter().any(|field| field.runs.iter().map(|run| run.len).sum::<usize>() < field.len);
+        Conv { inputs, channels: outputs, fields: all, padded, layer }
     }
 
-    /// The fields of rows `(rows, I)`: `(rows · locations, field)`.
-    fn gather(&self, values: &[f32], to: &mut Vec<f32>) {
-        let length = self.layer.inputs();
-        to.clear();
-        to.resize(values.len() / self.inputs * self.fields.len() * length, 0.0);
-        let rows = to.par_chunks_exact_mut(self.fields.len() * length).zip(values.par_chunks_exact(self.inputs));
-        rows.for_each(|(to, row)| {
-            self.fields.iter().zip(to.chunks_exact_mut(length)).for_each(|(field, to)| field.gather(row, to));
+    /// The fields of `count` rows, `row(r): (I)`: `(count · locations, field)`.
+    fn gather<'x>(&self, count: usize, row: impl Fn(usize) -> &'x [f32] + Sync, to: &mut Vec<f32>) {
+        let (length, locations) = (self.layer.inputs(), self.fields.len());
+        to.resize(count * locations * length, 0.0);
+        to.par_chunks_mut(FIELDS_EACH * length).enumerate().for_each(|(chunk, to)| {
+            for (i, to) in to.chunks_exact_mut(length).enumerate() {
+                let at = chunk * FIELDS_EACH + i;
+                if self.padded {
+                    to.fill(0.0);
+                }
+                self.fields[at % locations].gather(row(at / locations), to);
+            }
         });
     }
 
-    fn rows_each(&self) -> usize {
-        (GATHERED / (self.fields.len() * self.layer.inputs())).max(1)
+    /// As many rows as make about so many numbers.
+    fn rows_each(&self, numbers: usize) -> usize {
+        (numbers / (self.fields.len() * (self.layer.inputs() + self.channels))).max(1)
     }
 }
 
@@ -73,16 +97,21 @@ impl Layer for Conv {
     }
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
-        let (outputs, locations) = (self.outputs(), self.fields.len());
+        let (outputs, locations, each) = (self.outputs(), self.fields.len(), self.rows_each(FORWARD));
         y.resize(x.rows(), outputs);
-        WORK.with(|(gathered, answer)| {
-            for first in (0..x.rows()).step_by(self.rows_each()) {
-                let rows = first..(first + self.rows_each()).min(x.rows());
-                self.gather(&x.dense_rows(rows.clone()), gathered);
-                let scale = vec![1.0; rows.len() * locations];
+        // A label in the image makes each row one of its own.
+        let full = if x.codes.is_some() { x.dense() } else { Vec::new() };
+        let row = |r: usize| if x.codes.is_some() { &full[r * x.width..][..x.width] } else { x.shared(r) };
+        WORK.with(|Work { fields, answer, .. }| {
+            for first in (0..x.rows()).step_by(each) {
+                let rows = first..(first + each).min(x.rows());
+                self.gather(rows.len(), |r| row(first + r), fields);
+                let of = |r: usize| if x.codes.is_some() { 1.0 } else { x.scale[r] };
+                let scale: Vec<f32> = rows.clone().flat_map(|r| std::iter::repeat_n(of(r), locations)).collect();
                 answer.resize(scale.len(), self.channels);
-                self.layer.forward(&plain(gathered, self.layer.inputs(), &scale), answer);
-                y.values[rows.start * outputs..rows.end * outputs].copy_from_slice(&answer.values);
+                self.layer.forward(&plain(fields, self.layer.inputs(), &scale), answer);
+                let to = y.values[rows.start * outputs..rows.end * outputs].par_chunks_mut(COPIED);
+                to.zip(answer.values.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
                 for (squares, parts) in y.squares[rows].iter_mut().zip(answer.squares.chunks_exact(locations)) {
                     *squares = parts.iter().sum();
                 }
@@ -91,32 +120,34 @@ impl Layer for Conv {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let Gathered { values, directions, rows } = gather_rows(x, d, self.outputs());
-        // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
-        let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each() } else { rows.max(1) };
-        let parts = rows.div_ceil(each).max(1);
-        WORK.with(|(fields, _)| {
-            for part in 0..parts {
-                let rows = part * each..((part + 1) * each).min(rows);
-                self.gather(&values[rows.start * self.inputs..rows.end * self.inputs], fields);
-                let count = rows.len() * self.fields.len();
-                let scale = vec![1.0; count];
-                let (from, to) = (rows.start * self.outputs(), rows.end * self.outputs());
-                let d = Directions {
-                    rows: (0..count as u32).collect(),
-                    values: directions[from..to].to_vec(),
-                    ..Default::default()
-                };
-                let step = step.part(part == 0, part + 1 == parts);
-                self.layer.update(&plain(fields, self.layer.inputs(), &scale), &d, &step);
-            }
+        let (inputs, outputs, locations) = (self.inputs, self.outputs(), self.fields.len());
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, outputs, gathered);
+            let Gathered { values, directions, rows: count } = gathered;
+            // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
+            let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each(PART) } else { (*count).max(1) };
+            let parts = count.div_ceil(each).max(1);
+            WORK.with(|Work { fields, d, .. }| {
+                for part in 0..parts {
+                    let rows = part * each..((part + 1) * each).min(*count);
+                    self.gather(rows.len(), |r| &values[(rows.start + r) * inputs..][..inputs], fields);
+                    let scale = vec![1.0; rows.len() * locations];
+                    d.rows.clear();
+                    d.rows.extend(0..scale.len() as u32);
+                    d.values.clear();
+                    d.values.extend_from_slice(&directions[rows.start * outputs..rows.end * outputs]);
+                    let step = step.part(part == 0, part + 1 == parts);
+                    self.layer.update(&plain(fields, self.layer.inputs(), &scale), d, &step);
+                }
+            });
         });
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
         let (inputs, length, locations) = (self.inputs, self.layer.inputs(), self.fields.len());
         let mut fields = Vec::new();
-        let parts = d.chunks(self.rows_each() * self.outputs()).zip(dx.chunks_mut(self.rows_each() * inputs));
+        let each = self.rows_each(PART);
+        let parts = d.chunks(each * self.outputs()).zip(dx.chunks_mut(each * inputs));
         for (d, dx) in parts {
             fields.clear();
             fields.resize(dx.len() / inputs * locations * length, 0.0);

@@ -3,11 +3,11 @@
 
 use super::Layer;
 use super::fields::Source;
-use super::local::{Gathered, gather_rows, initial_units};
+use super::local::{GATHERED, Gathered, gather_rows, initial_units};
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::panels::Panels;
-use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Taps};
+use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
 use crate::engine::cpu::update::{Learned, apply};
 use crate::engine::pool::Pool;
 use crate::error::Result;
@@ -21,8 +21,14 @@ use rayon::prelude::*;
 /// Numbers of a panel's row: of each channel, the neighbouring locations.
 const WIDTH: usize = CHANNELS * LOCATIONS;
 
-/// Rows that are spread together: bounded memory.
+/// Rows that are learned from together: bounded memory.
 const ROWS: usize = 256;
+
+/// Lines that a thread spreads at least.
+const LINES_EACH: usize = 16;
+
+/// Rows that a thread works on at a time: spread out, they stay in its cache while all weights pass.
+const GROUP: usize = 2 * taps::ROWS;
 
 /// Receptive fields without weight sharing, of few channels.
 #[derive(Debug)]
@@ -31,7 +37,8 @@ pub struct FewChannels {
     sources: Vec<Source>,
     shape: Shape,
     inputs: usize,
-    spread: Vec<Copy>,
+    /// What each line of a spread row holds, if anything.
+    lines: Vec<Option<Copy>>,
     taps: Taps,
     weight: Learned,
     /// `b`, as a matrix of one row.
@@ -40,24 +47,27 @@ pub struct FewChannels {
     live: Vec<u64>,
 }
 
-/// `len` inputs, every `step`-th from `from`, that lie together in a spread row from `to`.
+/// `len` inputs, every `step`-th from `from`, that lie together in a line from `column`.
 #[derive(Clone, Copy, Debug)]
 struct Copy {
     from: usize,
     step: usize,
-    to: usize,
+    column: usize,
     len: usize,
 }
 
-/// What a call gathers: spread rows, directions or answers by panel, and one row of inputs for each thread at work.
+/// What a call gathers.
 #[derive(Debug, Default)]
 struct Work {
+    /// Inputs of some rows, as they come.
+    rows: Vec<f32>,
+    /// The same, spread out.
     spread: Vec<f32>,
+    /// Directions by panel.
     panels: Vec<f32>,
 }
 
 static WORK: Pool<Work> = Pool::new();
-static ROW: Pool<Vec<f32>> = Pool::new();
 
 /// One source's windows: `(side, stride, pad)` of what a location sees of it.
 fn window(source: &Source, fields: &Fields) -> (usize, usize, usize) {
@@ -94,71 +104,66 @@ impl FewChannels {
     /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity.
     pub fn new(fields: &Fields, sources: &[Source], shape: Shape, random: &mut Random) -> Self {
         let maps = || sources.iter().filter(|source| strides(source).is_some());
-        // Places of a window's first corner, and those that the rest of the window adds: the pitch of every plane.
+        // Places of a window's first corner, and those that the rest of the window adds: the pitch of every line.
         let beyond = |(side, stride, _): (usize, usize, usize)| (side - 1) / stride;
         let pitch = shape.width + maps().map(|source| beyond(window(source, fields))).max().unwrap_or(0);
-        let (mut spread, mut offsets, mut length) = (Vec::new(), Vec::new(), 0);
+        let pitch = pitch.max(LOCATIONS);
+        let (mut lines, mut offsets) = (Vec::new(), Vec::new());
         let mut start = 0;
         for source in sources {
             if let Some((map, [right, down, deeper])) = strides(source) {
                 let (side, stride, pad) = window(source, fields);
                 let (rows, columns) =
                     (shape.height + beyond((side, stride, pad)), shape.width + beyond((side, stride, pad)));
+                let first = lines.len();
+                lines.resize(first + map.channels * stride * stride * rows, None);
                 // Where the padded map's (y, x) is: places that are a stride apart lie side by side.
                 let at = |c: usize, y: usize, x: usize| {
                     let plane = (c * stride + y % stride) * stride + x % stride;
-                    length + (plane * rows + y / stride) * pitch + x / stride
+                    (first + plane * rows + y / stride, x / stride)
                 };
                 for c in 0..map.channels {
                     for y in (0..map.height).filter(|y| (y + pad) / stride < rows) {
                         for x in 0..stride.min(map.width) {
                             let from = start + c * deeper + y * down + x * right;
                             let len = (map.width - x).div_ceil(stride).min(columns.saturating_sub((x + pad) / stride));
-                            spread.push(Copy { from, step: right * stride, to: at(c, y + pad, x + pad), len });
+                            let (line, column) = at(c, y + pad, x + pad);
+                            lines[line] = Some(Copy { from, step: right * stride, column, len });
                         }
                     }
-                    let window = (0..side).flat_map(|y| (0..side).map(move |x| (y, x)));
-                    offsets.extend(window.map(|(y, x)| at(c, y, x) as u32));
+                    for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+                        let (line, column) = at(c, y, x);
+                        offsets.push(Place { line: line as u32, column: column as u32 });
+                    }
                 }
-                length += map.channels * stride * stride * rows * pitch;
             }
             start += source.len();
         }
-        // The last places of a panel may lie beyond the map.
-        length += LOCATIONS;
         let (inputs, moving) = (start, offsets.len());
         let mut start = 0;
         for source in sources {
             if let Source::Whole(n) = source {
-                for i in 0..*n {
-                    offsets.push(length as u32);
-                    spread.extend((0..LOCATIONS).map(|lane| Copy {
-                        from: start + i,
-                        step: 1,
-                        to: length + lane,
-                        len: 1,
-                    }));
-                    length += LOCATIONS;
+                for from in start..start + n {
+                    offsets.push(Place { line: lines.len() as u32, column: 0 });
+                    lines.push(Some(Copy { from, step: 0, column: 0, len: LOCATIONS }));
                 }
             }
             start += source.len();
         }
-        // Rows whose distance is a power of two would meet in the same few places of the caches.
-        length = length.div_ceil(LOCATIONS) * LOCATIONS;
-        length += if length.is_multiple_of(2 * LOCATIONS) { LOCATIONS } else { 0 };
         let (across, groups) = (shape.width.div_ceil(LOCATIONS), shape.channels.div_ceil(CHANNELS));
-        let place = |y: usize, x: usize| std::iter::repeat_n((y * pitch + x * LOCATIONS) as u32, groups);
-        let places: Vec<u32> = (0..shape.height).flat_map(|y| (0..across).flat_map(move |x| place(y, x))).collect();
+        let place =
+            |y: usize, x: usize| std::iter::repeat_n(Place { line: y as u32, column: (x * LOCATIONS) as u32 }, groups);
+        let places: Vec<Place> = (0..shape.height).flat_map(|y| (0..across).flat_map(move |x| place(y, x))).collect();
         let outputs = places.len() * WIDTH;
         let mut layer = FewChannels {
             fields: *fields,
             sources: sources.to_vec(),
             shape,
             inputs,
-            spread,
             weight: Learned::new(Panels::zeros(offsets.len(), outputs)),
             bias: Learned::new(Panels::zeros(1, outputs)),
-            taps: Taps { offsets, moving, places, length },
+            taps: Taps { offsets, moving, places, lines: lines.len(), pitch },
+            lines,
             live: Vec::new(),
         };
         layer.live = vec![0; layer.taps.places.len() * layer.taps.offsets.len()];
@@ -261,45 +266,51 @@ impl FewChannels {
         (0..self.shape.height * self.shape.width).map(|at| self.seen(at).len()).max().unwrap_or(0)
     }
 
-    /// Spreads rows out; `row(r, to)` writes row `r` in full.
-    fn spread(&self, rows: usize, row: impl Fn(usize, &mut [f32]) + Sync, to: &mut Vec<f32>) {
-        to.clear();
-        to.resize(rows * self.taps.length, 0.0);
-        to.par_chunks_exact_mut(self.taps.length).enumerate().for_each(|(r, to)| {
-            ROW.with(|x| {
-                x.resize(self.inputs, 0.0);
-                row(r, x);
-                for copy in &self.spread {
-                    let to = &mut to[copy.to..][..copy.len];
-                    match copy.step {
-                        1 => to.copy_from_slice(&x[copy.from..][..copy.len]),
-                        step => to.iter_mut().zip(x[copy.from..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
-                    }
+    /// Spreads rows `(R, I)` out.
+    fn spread(&self, rows: &[f32], to: &mut Vec<f32>) {
+        let (count, pitch) = (rows.len() / self.inputs, self.taps.pitch);
+        to.resize(self.taps.length(count), 0.0);
+        let lines = to.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines).with_min_len(LINES_EACH);
+        lines.for_each(|(to, copy)| {
+            to.fill(0.0);
+            let Some(Copy { from, step, column, len }) = *copy else { return };
+            for (to, row) in to.chunks_exact_mut(pitch).zip(rows.chunks_exact(self.inputs)) {
+                let to = &mut to[column..column + len];
+                match step {
+                    0 => to.fill(row[from]),
+                    1 => to.copy_from_slice(&row[from..from + len]),
+                    _ => to.iter_mut().zip(row[from..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
                 }
-            });
+            }
         });
+        // What lies beyond the last line is read where a panel ends beyond the map.
+        let end = self.lines.len() * count * pitch;
+        to[end..].fill(0.0);
     }
 
-    /// Adds to a row of inputs what a spread row holds for it: the transpose of [`FewChannels::spread`].
-    fn unspread_add(&self, from: &[f32], row: &mut [f32]) {
-        for copy in &self.spread {
-            let to = row[copy.from..].iter_mut().step_by(copy.step);
-            to.zip(&from[copy.to..][..copy.len]).for_each(|(to, from)| *to += from);
+    /// Adds to rows of inputs `(R, I)` what spread rows hold for them: the transpose of [`FewChannels::spread`].
+    fn unspread_add(&self, from: &[f32], rows: &mut [f32]) {
+        let (count, pitch) = (rows.len() / self.inputs, self.taps.pitch);
+        for (line, copy) in from.chunks_exact(count * pitch).zip(&self.lines) {
+            let Some(Copy { from, step, column, len }) = *copy else { continue };
+            for (line, row) in line.chunks_exact(pitch).zip(rows.chunks_exact_mut(self.inputs)) {
+                line[column..column + len].iter().enumerate().for_each(|(i, x)| row[from + i * step] += x);
+            }
         }
     }
 
-    /// Each place of a panel's row that is a unit's: `(unit, place)`, for panel `j`.
-    fn units_of(&self, j: usize) -> impl Iterator<Item = (usize, usize)> {
+    /// Calls `each(unit, place)` for every place of panel `j`'s rows that is a unit's.
+    #[inline(always)]
+    fn units_of(&self, j: usize, mut each: impl FnMut(usize, usize)) {
         let Shape { channels, width, .. } = self.shape;
         let (across, groups) = (width.div_ceil(LOCATIONS), channels.div_ceil(CHANNELS));
         let (group, first) = (j % groups * CHANNELS, j / groups % across * LOCATIONS);
         let y = j / groups / across;
-        let channels_here = group..channels.min(group + CHANNELS);
-        channels_here.flat_map(move |c| {
-            let unit = move |x: usize| (y * width + x) * channels + c;
-            let place = move |x: usize| (c - group) * LOCATIONS + x - first;
-            (first..width.min(first + LOCATIONS)).map(move |x| (unit(x), place(x)))
-        })
+        for c in group..channels.min(group + CHANNELS) {
+            for x in first..width.min(first + LOCATIONS) {
+                each((y * width + x) * channels + c, (c - group) * LOCATIONS + x - first);
+            }
+        }
     }
 
     /// From rows `(R, O)` to panels `(panels, R, WIDTH)`; the rest of the panels must be 0 already.
@@ -308,28 +319,61 @@ impl FewChannels {
         panels.par_chunks_exact_mut((rows * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
             for (r, to) in panel.chunks_exact_mut(WIDTH).enumerate() {
                 let from = &from[(first + r) * outputs..][..outputs];
-                self.units_of(j).for_each(|(unit, place)| to[place] = from[unit]);
+                self.units_of(j, |unit, place| to[place] = from[unit]);
             }
         });
     }
 
-    /// Row `r` of panels `(panels, R, WIDTH)`, `to: (O)`.
-    fn collect(&self, panels: &[f32], rows: usize, r: usize, to: &mut [f32]) {
-        for j in 0..self.taps.places.len() {
-            let from = &panels[(j * rows + r) * WIDTH..][..WIDTH];
-            self.units_of(j).for_each(|(unit, place)| to[unit] = from[place]);
+    /// From a row of a panel to what it is of a row `to: (O)`.
+    #[inline(always)]
+    fn collect(&self, j: usize, from: &[f32], to: &mut [f32]) {
+        self.units_of(j, |unit, place| to[unit] = from[place]);
+    }
+
+    /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
+    fn answer(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32]) {
+        let outputs = self.shape.len();
+        WORK.with(|Work { rows, spread, .. }| {
+            rows.resize(squares.len() * self.inputs, 0.0);
+            let read = rows.chunks_exact_mut(self.inputs).enumerate();
+            engine::vectorised(|| read.for_each(|(r, row)| x.read(first + r, row)));
+            self.spread(rows, spread);
+            let mut answers = [[0.0; WIDTH]; GROUP];
+            let answers = &mut answers[..squares.len()];
+            for j in 0..self.taps.places.len() {
+                taps::forward(&self.taps, spread, j, &self.weight.value, &self.bias.value, answers);
+                answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
+            }
+        });
+        for (squares, y) in squares.iter_mut().zip(y.chunks_exact(outputs)) {
+            *squares = engine::vectorised(|| engine::sum_of_squares(y));
         }
     }
 
-    fn forward_rows(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32], work: &mut Work) {
-        let (rows, outputs) = (squares.len(), self.shape.len());
-        self.spread(rows, |r, to| x.read(first + r, to), &mut work.spread);
-        work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
-        taps::forward(&self.taps, &work.spread, rows, &self.weight.value, &self.bias.value, &mut work.panels);
-        y.par_chunks_exact_mut(outputs).zip(squares).enumerate().for_each(|(r, (y, squares))| {
-            self.collect(&work.panels, rows, r, y);
-            *squares = engine::vectorised(|| engine::sum_of_squares(y));
-        });
+    fn learn(&mut self, Gathered { values, directions, rows }: &Gathered, step: &Step, work: &mut Work) {
+        // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
+        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { (*rows).max(1) };
+        let parts = rows.div_ceil(each).max(1);
+        for part in 0..parts {
+            let (first, rows) = (part * each, each.min(rows - part * each));
+            self.spread(&values[first * self.inputs..(first + rows) * self.inputs], &mut work.spread);
+            work.panels.clear();
+            work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
+            self.scatter(directions, &mut work.panels, first, rows);
+            let step = step.part(part == 0, part + 1 == parts);
+            taps::update(&self.taps, &work.spread, rows, &work.panels, &mut self.weight, &step);
+            let step = step.without_cost();
+            self.bias.prepare(&step);
+            let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
+            let panels = work.panels.par_chunks_exact((rows * WIDTH).max(1));
+            gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
+                engine::vectorised(|| {
+                    d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
+                });
+            });
+            let Learned { value, smoothed, squared, .. } = &mut self.bias;
+            apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
+        }
     }
 }
 
@@ -344,55 +388,33 @@ impl Layer for FewChannels {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.shape.len());
-        WORK.with(|work| {
-            let rows = y.values.chunks_mut(ROWS * self.shape.len()).zip(y.squares.chunks_mut(ROWS));
-            rows.enumerate().for_each(|(i, (y, squares))| self.forward_rows(x, i * ROWS, y, squares, work));
-        });
+        let rows = y.values.par_chunks_mut(GROUP * self.shape.len()).zip(y.squares.par_chunks_mut(GROUP));
+        rows.enumerate().for_each(|(i, (y, squares))| self.answer(x, i * GROUP, y, squares));
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let Gathered { values, directions, rows } = gather_rows(x, d, self.shape.len());
-        // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
-        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.max(1) };
-        let parts = rows.div_ceil(each).max(1);
-        WORK.with(|work| {
-            for part in 0..parts {
-                let (first, rows) = (part * each, each.min(rows - part * each));
-                let row =
-                    |r: usize, to: &mut [f32]| to.copy_from_slice(&values[(first + r) * self.inputs..][..self.inputs]);
-                self.spread(rows, row, &mut work.spread);
-                work.panels.clear();
-                work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
-                self.scatter(&directions, &mut work.panels, first, rows);
-                let step = step.part(part == 0, part + 1 == parts);
-                taps::update(&self.taps, &work.spread, rows, &work.panels, &mut self.weight, &step);
-                let step = step.without_cost();
-                self.bias.prepare(&step);
-                let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
-                for (g, d) in gradient.chunks_exact_mut(WIDTH).zip(work.panels.chunks_exact((rows * WIDTH).max(1))) {
-                    d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d));
-                }
-                let Learned { value, smoothed, squared, .. } = &mut self.bias;
-                apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
-            }
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, self.shape.len(), gathered);
+            WORK.with(|work| self.learn(gathered, step, work));
         });
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
         let outputs = self.shape.len();
         let side = self.sources.iter().filter(|s| strides(s).is_some()).map(|s| window(s, &self.fields).0).min();
-        WORK.with(|Work { spread, panels }| {
-            for (d, dx) in d.chunks(ROWS * outputs).zip(dx.chunks_mut(ROWS * self.inputs)) {
+        let groups = d.par_chunks(taps::ROWS * outputs).zip(dx.par_chunks_mut(taps::ROWS * self.inputs));
+        groups.for_each(|(d, dx)| {
+            WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
                 panels.clear();
                 panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
                 self.scatter(d, panels, 0, rows);
                 spread.clear();
-                spread.resize(rows * self.taps.length, 0.0);
-                taps::backward(&self.taps, panels, rows, &self.weight.value, side.unwrap_or(1), spread);
-                let rows = dx.par_chunks_exact_mut(self.inputs).zip(spread.par_chunks_exact(self.taps.length));
-                rows.for_each(|(dx, from)| self.unspread_add(from, dx));
-            }
+                spread.resize(self.taps.length(rows), 0.0);
+                let of = |j: usize| &panels[j * rows * WIDTH..(j + 1) * rows * WIDTH];
+                taps::backward(&self.taps, of, rows, &self.weight.value, side.unwrap_or(1), spread);
+                self.unspread_add(spread, dx);
+            });
         });
         true
     }
@@ -434,7 +456,8 @@ impl Layer for FewChannels {
         });
         let biases = parts(&self.bias).map(|(part, panels)| {
             let mut units = vec![0.0; outputs];
-            self.collect(panels.values(), 1, 0, &mut units);
+            let rows = panels.values().chunks_exact(WIDTH).enumerate();
+            rows.for_each(|(j, row)| self.collect(j, row, &mut units));
             Tensor::f32(format!("bias{part}"), &[outputs], units)
         });
         weights.chain(biases).collect()

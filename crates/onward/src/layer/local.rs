@@ -4,6 +4,7 @@ use super::fields::{Field, Source, field};
 use super::{Activation, Dense, Layer};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::sum_inputs;
 use crate::engine::pool::Pool;
 use crate::error::{Error, Result};
 use crate::optimizer::Step;
@@ -154,16 +155,19 @@ impl Layer for Local {
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
         let (channels, outputs) = (self.channels, self.outputs());
-        let Gathered { values, directions, rows } = gather_rows(x, d, outputs);
-        let scale = vec![1.0; rows];
-        self.places.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (at, place)| {
-            place.gather(values.chunks_exact(x.width), &mut scratch.x);
-            let Directions { values: d, rows: numbers, .. } = &mut scratch.d;
-            d.clear();
-            directions.chunks_exact(outputs).for_each(|row| d.extend_from_slice(&row[at * channels..][..channels]));
-            numbers.clear();
-            numbers.extend(0..rows as u32);
-            place.layer.update(&plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, outputs, gathered);
+            let Gathered { values, directions, rows } = gathered;
+            let scale = vec![1.0; *rows];
+            self.places.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (at, place)| {
+                place.gather(values.chunks_exact(x.width), &mut scratch.x);
+                let Directions { values: d, rows: numbers, .. } = &mut scratch.d;
+                d.clear();
+                directions.chunks_exact(outputs).for_each(|row| d.extend_from_slice(&row[at * channels..][..channels]));
+                numbers.clear();
+                numbers.extend(0..*rows as u32);
+                place.layer.update(&plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
+            });
         });
     }
 
@@ -230,6 +234,7 @@ impl Layer for Local {
 }
 
 /// The rows that a layer learns from, written out.
+#[derive(Debug, Default)]
 pub(super) struct Gathered {
     /// `x̂: (rows, I)`.
     pub values: Vec<f32>,
@@ -239,26 +244,26 @@ pub(super) struct Gathered {
     pub rows: usize,
 }
 
+/// Memory for [`gather_rows`].
+pub(super) static GATHERED: Pool<Gathered> = Pool::new();
+
 /// The rows of `x` that have a direction. The direction that many rows share is one row more: `Σ_r x̂_r ⊗ shared` is
 /// `mean(x̂) ⊗ (count · shared)`, and so is what the bias learns.
-pub(super) fn gather_rows(x: &Inputs<'_>, d: &Directions, outputs: usize) -> Gathered {
-    let shared = !d.shared.is_empty() && !d.shared_rows.is_empty();
-    let rows = d.rows.len() + usize::from(shared);
-    let mut values = vec![0.0; rows * x.width];
-    for (&r, to) in d.rows.iter().zip(values.chunks_exact_mut(x.width)) {
-        x.read(r as usize, to);
-    }
-    let mut directions = Vec::with_capacity(rows * outputs);
-    directions.extend_from_slice(&d.values[..d.rows.len() * outputs]);
+pub(super) fn gather_rows(x: &Inputs<'_>, d: &Directions, outputs: usize, to: &mut Gathered) {
+    let Gathered { values, directions, rows } = to;
+    let (shared, given) = (!d.shared.is_empty() && !d.shared_rows.is_empty(), d.rows.len());
+    *rows = given + usize::from(shared);
+    values.resize(*rows * x.width, 0.0);
+    let read = values.par_chunks_exact_mut(x.width).zip(&d.rows);
+    read.for_each(|(to, &r)| engine::vectorised(|| x.read(r as usize, to)));
+    directions.resize(*rows * outputs, 0.0);
+    let copied = directions.par_chunks_exact_mut(outputs).zip(d.values.par_chunks_exact(outputs));
+    copied.for_each(|(to, d)| to.copy_from_slice(d));
     if shared {
         let count = d.shared_rows.len() as f32;
-        let mean = values.chunks_exact_mut(x.width).next_back().expect("there is a row for it");
-        let mut row = vec![0.0; x.width];
-        for r in d.shared_rows.clone() {
-            x.read(r, &mut row);
-            engine::vectorised(|| mean.iter_mut().zip(&row).for_each(|(mean, x)| *mean += x / count));
-        }
-        directions.extend(d.shared.iter().map(|d| count * d));
+        let mut mean = Vec::new();
+        sum_inputs(x, d, &mut mean);
+        values[given * x.width..].iter_mut().zip(&mean).for_each(|(to, sum)| *to = sum / count);
+        directions[given * outputs..].iter_mut().zip(&d.shared).for_each(|(to, d)| *to = count * d);
     }
-    Gathered { values, directions, rows }
 }

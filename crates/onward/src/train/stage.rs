@@ -10,6 +10,7 @@ use crate::settings::Recipe;
 use crate::train::rest::SOLVED;
 use crate::train::totals::LayerTotals;
 use rand::RngExt;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// One step, as all layers are told of it.
@@ -126,9 +127,8 @@ pub(crate) fn find_directions(
     totals.active += d.rows.len() as u64;
     let width = y.width();
     d.values.resize(d.rows.len() * width, 0.0);
-    for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
-        measure.direction(y.row(r as usize), slopes[r as usize], d);
-    }
+    let along = d.values.par_chunks_exact_mut(width).zip(&d.rows).with_min_len((1 << 14) / width.max(1));
+    along.for_each(|(d, &r)| measure.direction(y.row(r as usize), slopes[r as usize], d));
     loss
 }
 

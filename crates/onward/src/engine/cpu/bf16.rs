@@ -23,9 +23,8 @@ impl Pairs {
     pub fn new(weights: &Panels) -> Self {
         let (inputs, outputs) = (weights.inputs(), weights.outputs());
         let mut values = vec![0; weights.count() * inputs.div_ceil(2) * WIDTH];
-        for (j, pairs) in values.chunks_exact_mut((inputs.div_ceil(2) * WIDTH).max(1)).enumerate() {
-            round_rows(weights.panel(j), pairs);
-        }
+        let panels = values.par_chunks_exact_mut((inputs.div_ceil(2) * WIDTH).max(1)).enumerate();
+        panels.for_each(|(j, pairs)| crate::engine::vectorised(|| round_rows(weights.panel(j), pairs)));
         Pairs { inputs, outputs, values }
     }
 
@@ -66,14 +65,13 @@ pub(super) fn pair<const N: usize>(first: &[f32; N], second: &[f32; N], to: &mut
 }
 
 /// Neighbouring rows of `(R, N)` as pairs, `(ceil(R/2), N)`.
-pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize) -> Vec<u32> {
-    let mut pairs = vec![0; count.div_ceil(2) * N];
+pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize, pairs: &mut Vec<u32>) {
+    pairs.resize(count.div_ceil(2) * N, 0);
     crate::engine::vectorised(|| {
         for (rows, pairs) in rows.as_chunks::<N>().0.chunks(2).zip(pairs.as_chunks_mut::<N>().0) {
             pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), pairs);
         }
     });
-    pairs
 }
 
 /// Whether gradients are computed from pairs here.

@@ -24,6 +24,12 @@ use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
 
+/// Numbers that a thread takes at least, where they are only added.
+const COLUMNS_EACH: usize = 4096;
+
+/// Rows that are summed one after another.
+const SUMMED: usize = 1024;
+
 /// Whether this processor has units for bf16.
 pub(super) fn has_bf16() -> bool {
     bf16::has_outer()
@@ -146,11 +152,12 @@ impl CpuDense {
     fn gather_plain(&self, x: &Inputs<'_>, d: &Directions, work: &mut Workspace) -> usize {
         let outputs = self.weight.value.outputs();
         work.labels.clear();
-        work.d.clear();
-        for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
+        work.d.resize(d.rows.len() * outputs, 0.0);
+        let from = d.rows.par_iter().zip(d.values.par_chunks_exact(outputs));
+        work.d.par_chunks_exact_mut(outputs).zip(from).with_min_len(ROWS_EACH).for_each(|(to, (&r, d))| {
             let scale = x.scale[r as usize];
-            work.d.extend(d.iter().map(|d| scale * d));
-        }
+            vectorised(|| to.iter_mut().zip(d).for_each(|(to, d)| *to = scale * d));
+        });
         let mut rows: Vec<&[f32]> = d.rows.iter().map(|&r| x.shared(r as usize)).collect();
         if !d.shared.is_empty() {
             // Σ_r x̂_r ⊗ shared = (Σ_r x̂_r) ⊗ shared: one more row, whatever the batch.
@@ -215,18 +222,35 @@ fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f3
 }
 
 /// `Σ_r x̂_r` over the rows that share a direction.
-fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
+pub(crate) fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
     sum.clear();
     sum.resize(x.width, 0.0);
-    vectorised(|| {
-        for r in d.shared_rows.clone() {
-            let scale = x.scale[r];
-            sum.iter_mut().zip(x.shared(r)).for_each(|(sum, x)| *sum += scale * x);
-            if let Some(codes) = x.codes {
-                sum.iter_mut().zip(codes.row(r)).for_each(|(sum, c)| *sum += scale * c);
+    sum.par_chunks_mut(COLUMNS_EACH).enumerate().for_each(|(chunk, sum)| {
+        let columns = chunk * COLUMNS_EACH..chunk * COLUMNS_EACH + sum.len();
+        vectorised(|| {
+            for r in d.shared_rows.clone() {
+                let scale = x.scale[r];
+                sum.iter_mut().zip(&x.shared(r)[columns.clone()]).for_each(|(sum, x)| *sum += scale * x);
             }
-        }
+        });
     });
+    if let Some(codes) = x.codes {
+        for r in d.shared_rows.clone() {
+            sum.iter_mut().zip(codes.row(r)).for_each(|(sum, c)| *sum += x.scale[r] * c);
+        }
+    }
+}
+
+/// `Σ_r d_r: (O)`, in parts of so many rows that the bits do not depend on the threads.
+fn sum_directions(d: &[f32], sum: &mut [f32], outputs: usize) {
+    let add = |sum: &mut [f32], d: &[f32]| sum.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
+    let part = |d: &[f32]| {
+        let mut part = vec![0.0; outputs];
+        vectorised(|| d.chunks_exact(outputs).for_each(|d| part.iter_mut().zip(d).for_each(|(sum, d)| *sum += d)));
+        part
+    };
+    let parts: Vec<Vec<f32>> = d.par_chunks(SUMMED * outputs).map(part).collect();
+    parts.iter().for_each(|part| add(sum, part));
 }
 
 impl Layer for CpuDense {
@@ -277,10 +301,8 @@ impl Layer for CpuDense {
         let mut gradient = vec![0.0; outputs.div_ceil(WIDTH) * WIDTH];
         let step = step.without_cost();
         self.bias.prepare(&step);
+        sum_directions(&d.values, &mut gradient, outputs);
         vectorised(|| {
-            for d in d.values.chunks_exact(outputs) {
-                gradient.iter_mut().zip(d).for_each(|(g, d)| *g += d);
-            }
             let shared = d.shared_rows.len() as f32;
             gradient.iter_mut().zip(&d.shared).for_each(|(g, d)| *g += shared * d);
             let Learned { value, smoothed, squared, .. } = &mut self.bias;
@@ -299,30 +321,33 @@ impl Layer for CpuDense {
                 None => product_f32(d, weights, rows, then, answers),
                 Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
             }
-            vectorised(|| dx.iter_mut().zip(answer.iter()).for_each(|(dx, a)| *dx += a));
+            let parts = dx.par_chunks_mut(COLUMNS_EACH).zip(answer.par_chunks(COLUMNS_EACH));
+            parts.for_each(|(dx, a)| vectorised(|| dx.iter_mut().zip(a).for_each(|(dx, a)| *dx += a)));
         });
         true
     }
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        let nudge = |i: usize, j: usize, w: &mut [f32; WIDTH]| {
-            for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let o = j * WIDTH + run * 16;
-                let bits = crate::random::bits(seed, step, i, o / 32) >> (o % 32);
-                for (c, w) in w.iter_mut().enumerate() {
-                    let sign = f32::from_bits(1.0f32.to_bits() | (bits >> c) << 31);
-                    *w += if o + c < outputs { amount * sign } else { 0.0 };
+        // A panel's rows from row `first` on.
+        let nudge = |first: usize, j: usize, rows: &mut [f32]| {
+            vectorised(|| {
+                for (i, w) in rows.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+                    for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                        let o = j * WIDTH + run * 16;
+                        let bits = crate::random::bits(seed, step, first + i, o / 32) >> (o % 32);
+                        for (c, w) in w.iter_mut().enumerate() {
+                            let sign = f32::from_bits(1.0f32.to_bits() | (bits >> c) << 31);
+                            *w += if o + c < outputs { amount * sign } else { 0.0 };
+                        }
+                    }
                 }
-            }
+            });
         };
-        let size = (inputs * WIDTH).max(1);
-        self.weight.value.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, panel)| {
-            vectorised(|| panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate().for_each(|(i, w)| nudge(i, j, w)));
-        });
+        let panels = self.weight.value.values_mut().par_chunks_exact_mut((inputs * WIDTH).max(1));
+        panels.enumerate().for_each(|(j, panel)| nudge(0, j, panel));
         if self.has_bias {
-            let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0;
-            biases.iter_mut().enumerate().for_each(|(j, b)| nudge(inputs, j, b));
+            self.bias.value.panels_mut().enumerate().for_each(|(j, bias)| nudge(inputs, j, bias));
         }
         if let Some(pairs) = &mut self.weight.pairs {
             *pairs = Pairs::new(&self.weight.value);

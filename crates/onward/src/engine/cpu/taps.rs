@@ -1,7 +1,8 @@
 //! Products for receptive fields of few channels: neighbouring locations lie side by side in a vector, each with weights of
 //! its own, so that a tap (one input of a field) is one load of inputs, shared by all channels, and one of weights for each.
 //!
-//! Inputs come spread out: what the neighbour to the right sees through a tap lies one number further on.
+//! Inputs come spread out, line by line of their maps: what the neighbour to the right sees through a tap lies one number
+//! further on, and what the next row has there a line further on.
 
 use super::panels::{Panels, WIDTH};
 use super::product::finish;
@@ -18,55 +19,85 @@ pub const LOCATIONS: usize = 16;
 pub const CHANNELS: usize = WIDTH / LOCATIONS;
 
 /// Rows in a tile of sums.
-const ROWS: usize = 8;
+pub const ROWS: usize = 8;
 
 /// Taps in a tile of gradients.
 const TAPS: usize = 8;
 
-/// Where the locations of each panel find their inputs in a spread row.
+/// A place in a spread row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Which line.
+    pub line: u32,
+    /// Which number of it.
+    pub column: u32,
+}
+
+/// Where the locations of each panel find their inputs. Spread rows lie line by line, `(lines, R, pitch)`, and some numbers
+/// after the last: what a tap reads of one row after another lies together.
 #[derive(Clone, Debug)]
 pub struct Taps {
     /// Of each tap, for the location at 0. The first `moving` taps move along with the location, the others see the same
     /// numbers everywhere, written [`LOCATIONS`] times.
-    pub offsets: Vec<u32>,
+    pub offsets: Vec<Place>,
     /// How many taps move.
     pub moving: usize,
     /// Where the first location of each panel is.
-    pub places: Vec<u32>,
-    /// Numbers of a spread row.
-    pub length: usize,
+    pub places: Vec<Place>,
+    /// Lines of a spread row.
+    pub lines: usize,
+    /// Numbers of a line, at least [`LOCATIONS`].
+    pub pitch: usize,
 }
 
 impl Taps {
-    /// No tap of any panel reads beyond the end of a spread row.
+    /// Numbers of so many spread rows.
+    pub fn length(&self, rows: usize) -> usize {
+        self.lines * rows * self.pitch + LOCATIONS
+    }
+
+    /// Where tap `t` of the panel at `place` reads the first of `rows` rows; the next one is `pitch` further on.
+    #[inline(always)]
+    fn from(&self, t: usize, place: Place, rows: usize) -> usize {
+        let place = if t < self.moving { place } else { Place::default() };
+        let Place { line, column } = self.offsets[t];
+        (line + place.line) as usize * rows * self.pitch + (column + place.column) as usize
+    }
+
+    /// No tap of any panel reads beyond the end of spread rows.
     fn check(&self, x: &[f32], rows: usize) {
-        assert_eq!(x.len(), rows * self.length);
+        assert!(x.len() == self.length(rows) && self.pitch >= LOCATIONS);
         let (moving, fixed) = self.offsets.split_at(self.moving);
-        let last = |of: &[u32]| of.iter().max().map_or(0, |&last| last as usize + LOCATIONS);
-        let place = self.places.iter().max().map_or(0, |&place| place as usize);
-        assert!(last(moving) + place <= self.length && last(fixed) <= self.length);
+        let last = |of: &[Place], what: fn(&Place) -> u32| of.iter().map(what).max().map_or(0, |last| last as usize);
+        let within = |what: fn(&Place) -> u32, size: usize| {
+            last(moving, what) + last(&self.places, what) < size && last(fixed, what) < size
+        };
+        // The last number of the last line is followed by as many as a vector of locations may read beyond it.
+        assert!(within(|place| place.line, self.lines.max(1)) && within(|place| place.column, self.pitch + 1));
     }
 }
 
-/// `answers[panel] = max(0, x W + b)`: `x: (R, length)` spread rows, `answers: (panels, R, WIDTH)`.
-pub fn forward(taps: &Taps, x: &[f32], rows: usize, weight: &Panels, bias: &Panels, answers: &mut [f32]) {
-    taps.check(x, rows);
+/// `answers = max(0, x W + b)` of panel `j`: `x` spread rows, `answers: (R, WIDTH)`.
+pub fn forward(taps: &Taps, x: &[f32], j: usize, weight: &Panels, bias: &Panels, answers: &mut [[f32; WIDTH]]) {
+    taps.check(x, answers.len());
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
-    assert_eq!(answers.len(), taps.places.len() * rows * WIDTH);
-    answers.par_chunks_exact_mut((rows * WIDTH).max(1)).enumerate().for_each(|(j, answers)| {
-        let task =
-            Forward { taps, x, place: taps.places[j] as usize, panel: weight.panel(j), bias: bias.panel(j), answers };
-        Arch::new().dispatch(task);
+    Arch::new().dispatch(Forward {
+        taps,
+        x,
+        place: taps.places[j],
+        panel: weight.panel(j),
+        bias: bias.panel(j),
+        answers,
     });
 }
 
 struct Forward<'a> {
     taps: &'a Taps,
     x: &'a [f32],
-    place: usize,
+    place: Place,
     panel: &'a [f32],
     bias: &'a [f32],
-    answers: &'a mut [f32],
+    answers: &'a mut [[f32; WIDTH]],
 }
 
 impl WithSimd for Forward<'_> {
@@ -74,29 +105,23 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let length = self.taps.length;
-        let rows = self.x.chunks(ROWS * length).zip(self.answers.chunks_mut(ROWS * WIDTH));
-        for (x, answers) in rows {
+        let Forward { taps, x, place, panel, bias, answers } = self;
+        let rows = answers.len();
+        // As many rows as the registers hold; of a last, smaller part the last row again.
+        let each = if S::F32_LANES == 8 { 4 } else { ROWS };
+        for (part, answers) in answers.chunks_mut(each).enumerate() {
             let mut sums = [[0.0f32; WIDTH]; ROWS];
-            let count = x.len() / length;
-            // As many rows as the registers hold; of a last, smaller part the last row again.
-            let each = if S::F32_LANES == 8 { 4 } else { ROWS };
-            for first in (0..count).step_by(each) {
-                let mut starts = [0; ROWS];
-                starts.iter_mut().enumerate().for_each(|(i, start)| *start = (first + i).min(count - 1) * length);
-                for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
-                    match each {
-                        4 => {
-                            tile::<S, 4>(simd, self.taps, x, &starts, self.place, shift, self.panel, &mut sums[first..])
-                        }
-                        _ => {
-                            tile::<S, 8>(simd, self.taps, x, &starts, self.place, shift, self.panel, &mut sums[first..])
-                        }
-                    }
+            let mut starts = [0; ROWS];
+            let row = |i: usize| (part * each + i).min(rows - 1) * taps.pitch;
+            starts.iter_mut().enumerate().for_each(|(i, start)| *start = row(i));
+            for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
+                match each {
+                    4 => tile::<S, 4>(simd, taps, x, (rows, &starts), place, shift, panel, &mut sums),
+                    _ => tile::<S, 8>(simd, taps, x, (rows, &starts), place, shift, panel, &mut sums),
                 }
             }
-            for (sums, answers) in sums.iter_mut().zip(answers.as_chunks_mut::<WIDTH>().0) {
-                finish(sums, 1.0, Some(self.bias), true);
+            for (sums, answers) in sums.iter_mut().zip(answers) {
+                finish(sums, 1.0, Some(bias), true);
                 *answers = *sums;
             }
         }
@@ -110,23 +135,22 @@ fn tile<S: Simd, const MR: usize>(
     simd: S,
     taps: &Taps,
     x: &[f32],
-    starts: &[usize; ROWS],
-    place: usize,
+    (rows, starts): (usize, &[usize; ROWS]),
+    place: Place,
     shift: usize,
     panel: &[f32],
-    sums: &mut [[f32; WIDTH]],
+    sums: &mut [[f32; WIDTH]; ROWS],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MR];
-    // One loop over both kinds: a closure called twice would not be inlined, and every vector operation in it a call.
-    for (t, (&offset, w)) in taps.offsets.iter().zip(panel.as_chunks::<WIDTH>().0).enumerate() {
-        let from = offset as usize + if t < taps.moving { place } else { 0 } + shift;
+    // One loop over both kinds of taps: a closure called twice would not be inlined, and every vector operation in it a call.
+    for (t, w) in panel.as_chunks::<WIDTH>().0.iter().enumerate() {
+        let from = taps.from(t, place, rows) + shift;
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for i in 0..MR {
-            // SAFETY: `Taps::check` has found `offset + place + LOCATIONS` within a spread row, and `starts` are starts
-            // of whole rows of `x`.
+            // SAFETY: `Taps::check` has found what each tap reads of each row within `x`, and `starts` are rows' places.
             let x = unsafe { x.get_unchecked(starts[i] + from..starts[i] + from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
@@ -141,8 +165,7 @@ fn tile<S: Simd, const MR: usize>(
     }
 }
 
-/// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x: (R, length)` spread rows, `d: (panels, R, WIDTH)`, 0 where there is no
-/// location.
+/// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x` spread rows, `d: (panels, R, WIDTH)`, 0 where there is no location.
 pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
     taps.check(x, rows);
     assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
@@ -152,15 +175,16 @@ pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learn
     let squares = or_empty(count, weight.squared.panels_mut().collect());
     let panels: Vec<_> = weight.value.panels_mut().zip(weight.smoothed.panels_mut()).zip(squares).enumerate().collect();
     panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
-        let (place, d) = (taps.places[j] as usize, &d[j * rows * WIDTH..(j + 1) * rows * WIDTH]);
-        Arch::new().dispatch(Update { taps, x, place, d, value, smoothed, squared, step });
+        let (place, d) = (taps.places[j], &d[j * rows * WIDTH..(j + 1) * rows * WIDTH]);
+        Arch::new().dispatch(Update { taps, x, place, rows, d, value, smoothed, squared, step });
     });
 }
 
 struct Update<'a> {
     taps: &'a Taps,
     x: &'a [f32],
-    place: usize,
+    place: Place,
+    rows: usize,
     d: &'a [f32],
     value: &'a mut [f32],
     smoothed: &'a mut [f32],
@@ -173,24 +197,22 @@ impl WithSimd for Update<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { taps, x, place, d, value, smoothed, squared, step } = self;
+        let Update { taps, x, place, rows, d, value, smoothed, squared, step } = self;
         let mut no_squares = [0.0f32; TAPS * WIDTH];
-        let tiles =
-            taps.offsets.chunks(TAPS).zip(value.chunks_mut(TAPS * WIDTH)).zip(smoothed.chunks_mut(TAPS * WIDTH));
-        for (tile, ((offsets, value), smoothed)) in tiles.enumerate() {
+        let tiles = value.chunks_mut(TAPS * WIDTH).zip(smoothed.chunks_mut(TAPS * WIDTH));
+        for (tile, (value, smoothed)) in tiles.enumerate() {
             // Of a last, smaller part the last tap again.
             let mut from = [0; TAPS];
             for (i, from) in from.iter_mut().enumerate() {
-                let i = i.min(offsets.len() - 1);
-                *from = offsets[i] as usize + if tile * TAPS + i < taps.moving { place } else { 0 };
+                *from = taps.from((tile * TAPS + i).min(taps.offsets.len() - 1), place, rows);
             }
             let mut sums = [[0.0f32; WIDTH]; TAPS];
             let each = if S::F32_LANES == 8 { 4 } else { TAPS };
             for first in (0..TAPS).step_by(each) {
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match each {
-                        4 => outer::<S, 4>(simd, x, taps.length, d, &from[first..], shift, &mut sums[first..]),
-                        _ => outer::<S, 8>(simd, x, taps.length, d, &from[first..], shift, &mut sums[first..]),
+                        4 => outer::<S, 4>(simd, x, taps.pitch, d, &from[first..], shift, &mut sums[first..]),
+                        _ => outer::<S, 8>(simd, x, taps.pitch, d, &from[first..], shift, &mut sums[first..]),
                     }
                 }
             }
@@ -203,26 +225,27 @@ impl WithSimd for Update<'_> {
     }
 }
 
-/// `sums[t] = Σ_r x[r][from[t]..] · d[r]` for `MT` taps and a vector of locations of every channel.
+/// `sums[t] = Σ_r x[from[t] + r·pitch..] · d[r]` for `MT` taps and a vector of locations of every channel.
 #[inline(always)]
 fn outer<S: Simd, const MT: usize>(
     simd: S,
     x: &[f32],
-    length: usize,
+    pitch: usize,
     d: &[f32],
     from: &[usize],
     shift: usize,
     sums: &mut [[f32; WIDTH]],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MT];
-    for (x, d) in x.chunks_exact(length).zip(d.as_chunks::<WIDTH>().0) {
+    for (r, d) in d.as_chunks::<WIDTH>().0.iter().enumerate() {
         let mut along = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             along[c] = S::as_simd_f32s(&d[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for t in 0..MT {
-            // SAFETY: `Taps::check` has found what each tap reads within a spread row.
-            let x = unsafe { x.get_unchecked(from[t] + shift..from[t] + shift + S::F32_LANES) };
+            let from = from[t] + r * pitch + shift;
+            // SAFETY: `Taps::check` has found what each tap reads of each row within `x`.
+            let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
                 acc[t][c] = simd.mul_add_e_f32s(x, along[c], acc[t][c]);
@@ -236,31 +259,34 @@ fn outer<S: Simd, const MT: usize>(
     }
 }
 
-/// `dx[r][taps] += Σ W d`: the transpose of the product, for spread rows `dx: (R, length)` and `d: (panels, R, WIDTH)`.
+/// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d[j]: (R, WIDTH)` of each panel `j`.
 /// `apart`: taps that follow one another at this distance do not overlap.
-pub fn backward(taps: &Taps, d: &[f32], rows: usize, weight: &Panels, apart: usize, dx: &mut [f32]) {
+pub fn backward<'d>(
+    taps: &Taps,
+    d: impl Fn(usize) -> &'d [f32],
+    rows: usize,
+    weight: &Panels,
+    apart: usize,
+    dx: &mut [f32],
+) {
     taps.check(dx, rows);
-    assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
-    dx.par_chunks_mut(ROWS * taps.length).enumerate().for_each(|(part, dx)| {
-        vectorised(|| {
-            for (j, &place) in taps.places.iter().enumerate() {
-                let d = d[(j * rows + part * ROWS) * WIDTH..].as_chunks::<WIDTH>().0;
-                let weights = weight.panel(j).as_chunks::<WIDTH>().0;
-                // A sum that has just been written is slow to read again at another offset: neighbours come later.
-                let order = (0..apart).flat_map(|first| (first..taps.offsets.len()).step_by(apart));
-                for t in order {
-                    let from = taps.offsets[t] as usize + if t < taps.moving { place as usize } else { 0 };
-                    let [first, second, third] = channels(&weights[t]);
-                    for (dx, d) in dx.chunks_exact_mut(taps.length).zip(d) {
-                        let to = dx[from..].first_chunk_mut::<LOCATIONS>().expect("`Taps::check` has found it");
-                        let [a, b, c] = channels(d);
-                        for i in 0..LOCATIONS {
-                            to[i] += first[i] * a[i] + second[i] * b[i] + third[i] * c[i];
-                        }
+    vectorised(|| {
+        for (j, &place) in taps.places.iter().enumerate() {
+            let (d, weights) = (d(j).as_chunks::<WIDTH>().0, weight.panel(j).as_chunks::<WIDTH>().0);
+            // A sum that has just been written is slow to read again at another offset: neighbours come later.
+            let order = (0..apart).flat_map(|first| (first..taps.offsets.len()).step_by(apart));
+            for t in order {
+                let from = taps.from(t, place, rows);
+                let [first, second, third] = channels(&weights[t]);
+                for (r, d) in d.iter().enumerate().take(rows) {
+                    let to = dx[from + r * taps.pitch..].first_chunk_mut::<LOCATIONS>();
+                    let (to, [a, b, c]) = (to.expect("`Taps::check` has found it"), channels(d));
+                    for i in 0..LOCATIONS {
+                        to[i] += first[i] * a[i] + second[i] * b[i] + third[i] * c[i];
                     }
                 }
             }
-        });
+        }
     });
 }
 

@@ -4,6 +4,7 @@
 
 use super::bf16::{self, Pairs, round_rows};
 use super::panels::{Panels, WIDTH};
+use crate::engine::pool::Pool;
 use crate::engine::vectorised;
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
@@ -59,6 +60,9 @@ pub struct Rows<'a> {
 /// Blocks of inputs that a thread packs at a time.
 const PACKED: usize = 16;
 
+/// A panel's directions, and the same as pairs.
+static PACKED_DIRECTIONS: Pool<(Vec<f32>, Vec<u32>)> = Pool::new();
+
 /// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
 pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Vec<f32>) {
     pack(rows, 1, inputs, to, |rows, from, to| {
@@ -113,20 +117,25 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
     let panels = learned.value.panels_mut().zip(learned.smoothed.panels_mut()).zip(squares).zip(pairs);
     let panels: Vec<_> = panels.enumerate().collect();
     panels.into_par_iter().for_each(|(j, (((value, smoothed), squared), pairs))| {
-        let d = pack_directions(rows, j, outputs);
-        let d_pairs = if rows.x_pairs.is_empty() { Vec::new() } else { bf16::pair_rows::<WIDTH>(&d, rows.count) };
-        let pieces = inputs.div_ceil(TASK);
-        let squares = or_empty(pieces, squared.chunks_mut(TASK * WIDTH).collect());
-        let pairs = or_empty(pieces, pairs.chunks_mut(TASK / 2 * WIDTH).collect());
-        let weights = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH));
-        weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
-            let first = piece * TASK;
-            let x = rows.x.get(first * rows.count..).unwrap_or_default();
-            let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
-            let extra = Extra { values: extra, outputs, panel: j, first };
-            let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
-            let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step };
-            Arch::new().dispatch(piece);
+        PACKED_DIRECTIONS.with(|(d, d_pairs)| {
+            pack_directions(rows, j, outputs, d);
+            d_pairs.clear();
+            if !rows.x_pairs.is_empty() {
+                bf16::pair_rows::<WIDTH>(d, rows.count, d_pairs);
+            }
+            let pieces = inputs.div_ceil(TASK);
+            let squares = or_empty(pieces, squared.chunks_mut(TASK * WIDTH).collect());
+            let pairs = or_empty(pieces, pairs.chunks_mut(TASK / 2 * WIDTH).collect());
+            let weights = value.par_chunks_mut(TASK * WIDTH).zip(smoothed.par_chunks_mut(TASK * WIDTH));
+            weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
+                let first = piece * TASK;
+                let x = rows.x.get(first * rows.count..).unwrap_or_default();
+                let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
+                let extra = Extra { values: extra, outputs, panel: j, first };
+                let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
+                let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step };
+                Arch::new().dispatch(piece);
+            });
         });
     });
 }
@@ -137,13 +146,13 @@ pub(super) fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> 
 }
 
 /// Panel `j` of `d`, `(R, WIDTH)`, padded with zeros.
-fn pack_directions(rows: Rows<'_>, j: usize, outputs: usize) -> Vec<f32> {
+fn pack_directions(rows: Rows<'_>, j: usize, outputs: usize, packed: &mut Vec<f32>) {
     let columns = j * WIDTH..outputs.min((j + 1) * WIDTH);
-    let mut packed = vec![0.0; rows.count * WIDTH];
+    packed.resize(rows.count * WIDTH, 0.0);
     for (to, d) in packed.chunks_exact_mut(WIDTH).zip(rows.d.chunks_exact(outputs)) {
         to[..columns.len()].copy_from_slice(&d[columns.clone()]);
+        to[columns.len()..].fill(0.0);
     }
-    packed
 }
 
 /// A gradient for the first rows of weights, computed elsewhere.
