@@ -8,6 +8,7 @@ mod exit;
 mod experiment;
 mod feed;
 mod health;
+mod lock;
 mod picture;
 mod progress;
 mod provenance;

@@ -2,10 +2,11 @@
 
 use crate::exit::Usage;
 use crate::experiment::{Experiment, Paper};
+use crate::lock::Lock;
 use crate::provenance::Provenance;
 use crate::report::probed::Probed;
 use anyhow::{Context, Result};
-use onward::checkpoint::write_atomically;
+use onward::checkpoint::{newest, previous, remove_leftovers_in, set_aside, write_atomically};
 use onward::events::EpochReport;
 use onward::{Readout, Trainer};
 use serde::de::DeserializeOwned;
@@ -19,8 +20,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
+
+const LOCK: &str = ".lock";
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,16 +107,19 @@ impl RunDir {
     /// # Errors
     /// A [`Usage`] where there is a run already.
     pub fn create(path: &Path, experiment: &Experiment) -> Result<Self> {
-        if path.join("experiment.toml").exists() {
-            let problem = format!(
+        let refuse_another = || match path.join("experiment.toml").exists() {
+            false => Ok(()),
+            true => Err(Usage(format!(
                 "{0}: there is a run here already; give another --out, or go on with it: onward train --resume {0}",
                 path.display()
-            );
-            return Err(Usage(problem).into());
-        }
+            ))),
+        };
+        refuse_another()?;
         std::fs::create_dir_all(path.join("checkpoint"))
             .with_context(|| format!("{}: the run directory could not be made", path.display()))?;
         let run = Self::lock(path)?;
+        // Another process may have come first.
+        refuse_another()?;
         run.write("experiment.toml", experiment.document().as_bytes())?;
         Ok(run)
     }
@@ -132,18 +138,12 @@ impl RunDir {
     }
 
     fn lock(path: &Path) -> Result<Self> {
-        let name = path.join(".lock");
-        let lock = File::create(&name).with_context(|| format!("{}: it could not be written", name.display()))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let problem = format!("{}: another process is training in this run directory", path.display());
-                Err(Usage(problem).into())
-            }
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("{}: it could not be locked", name.display()))
-            }
-        }
+        let taken = || format!("{}: another process is training in this run directory", path.display());
+        let run = RunDir { path: path.to_owned(), _lock: Lock::take(&path.join(LOCK), taken)? };
+        // What a process that was killed was writing.
+        remove_leftovers_in(path);
+        remove_leftovers_in(&path.join("checkpoint"));
+        Ok(run)
     }
 
     /// Where it is.
@@ -154,6 +154,29 @@ impl RunDir {
     /// The last checkpoint's place.
     pub fn last(&self) -> PathBuf {
         self.path.join("checkpoint/last.safetensors")
+    }
+
+    /// The trainer of the last checkpoint, and a warning where that was damaged and the one before it stands in; `None`
+    /// before the first checkpoint.
+    ///
+    /// # Errors
+    /// Where neither can be used.
+    pub fn load(&self) -> Result<Option<(Trainer, Option<String>)>> {
+        let last = self.last();
+        if !last.exists() && !previous(&last).exists() {
+            return Ok(None);
+        }
+        let (trainer, damage) = newest(&last, |path| Trainer::load(path))?;
+        let warning = damage.map(|damage| -> Result<String> {
+            let aside = match last.exists() {
+                true => set_aside(&last).with_context(|| format!("{}: it could not be moved aside", last.display()))?,
+                false => return Ok(format!("{damage}.")),
+            };
+            Ok(format!("{damage}. It is now called {}.", aside.display()))
+        });
+        let warning = warning.transpose()?;
+        let step = trainer.position().step;
+        Ok(Some((trainer, warning.map(|warning| format!("{warning} Going on from step {step}.")))))
     }
 
     /// Saves the last checkpoint, and how many seconds of training it took.
@@ -268,8 +291,7 @@ impl RunDir {
 
     /// Whether some process trains in this run directory now.
     pub fn in_use(path: &Path) -> bool {
-        let lock = File::open(path.join(".lock"));
-        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+        Lock::is_taken(&path.join(LOCK))
     }
 
     /// Writes `report.html`.

@@ -258,22 +258,68 @@ fn killed_anywhere_and_resumed_to_the_same_bits() {
     put(folder, "s.csv", csv(0..60_000));
     out(folder, &["s.csv", "--checkpoint=whole", "--output=summary"]);
     put(folder, ".c.Xy12ab.partial", "half a checkpoint");
-    for n in 0..6u64 {
-        let resume = folder.join("c").exists();
-        let arguments =
-            ["s.csv", if resume { "--resume=c" } else { "--checkpoint=c" }, "--every=500", "--output=summary"];
-        let mut child = spawn(folder, &arguments);
-        std::thread::sleep(Duration::from_millis(5 + 7919 * n % 60));
+    let written = || std::fs::metadata(folder.join("c")).and_then(|file| file.modified()).ok();
+    for n in 0..20u64 {
+        let before = written();
+        let from = if before.is_some() { "--resume=c" } else { "--checkpoint=c" };
+        let mut child = spawn(folder, &["s.csv", from, "--every=300", "--output=summary"]);
+        // At any moment after it has written one.
+        while written() == before && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        std::thread::sleep(Duration::from_micros(7919 * n % 9000));
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let last = if folder.join("c").exists() { "--resume=c" } else { "--checkpoint=c" };
-    let (_, stderr) = out(folder, &["s.csv", last, "--output=summary"]);
+    let (_, stderr) = out(folder, &["s.csv", "--resume=c", "--output=summary"]);
     assert!(stderr.starts_with("60,000 records"), "{stderr}");
     let mut left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["c", "s.csv", "whole"], "what the killed ones were writing");
+    let expected = [".c.lock", ".whole.lock", "c", "c.previous", "s.csv", "whole"];
+    assert_eq!(left, expected, "what the killed ones were writing");
     assert!(std::fs::read(folder.join("whole")).unwrap() == std::fs::read(folder.join("c")).unwrap());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_set_aside_for_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    put(folder, "s.csv", csv(0..1000));
+    let (expected, _) = out(folder, &["s.csv", "--checkpoint=whole"]);
+    out(folder, &["s.csv", "--checkpoint=c", "--every=100", "--limit=350"]);
+    let mut bytes = std::fs::read(folder.join("c")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    put(folder, "c", &bytes);
+    let (_, stderr) = out(folder, &["s.csv", "--resume=c", "--frozen", "--limit=5"]);
+    assert!(stderr.contains("do not match its checksum") && !stderr.contains("now called"), "{stderr}");
+    let (lines, stderr) = out(folder, &["s.csv", "--resume=c"]);
+    let warning = "the checkpoint before it is c.previous. It is now called c.damaged. Going on after record 300.";
+    assert!(stderr.starts_with("warning: c: ") && stderr.contains(warning), "{stderr}");
+    let untime = |lines: &[Value]| lines.iter().cloned().map(untimed).collect::<Vec<_>>();
+    assert!(untime(&expected[300..]) == untime(&lines));
+    assert!(std::fs::read(folder.join("whole")).unwrap() == std::fs::read(folder.join("c")).unwrap());
+    assert!(std::fs::read(folder.join("c.damaged")).unwrap() == bytes);
+}
+
+#[test]
+fn a_checkpoint_is_written_by_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    put(folder, "s.csv", csv(0..50));
+    let mut child = spawn(folder, &["--checkpoint=c"]);
+    child.stdin.as_mut().unwrap().write_all(csv(0..50).as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.by_ref().take(50).for_each(|line| drop(line.unwrap()));
+    let output = run(folder, &["s.csv", "--checkpoint=c"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("c: another process is writing this checkpoint"), "{stderr}");
+    assert!(!folder.join("c").exists());
+    // The lock of a process that was killed is nobody's.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    out(folder, &["s.csv", "--checkpoint=c", "--output=summary"]);
 }
 
 #[test]

@@ -210,6 +210,7 @@ fn a_damaged_checkpoint_is_named_and_left_as_it_is() {
     let last = folder.path().join("a/checkpoint/last.safetensors");
     let whole = std::fs::read(&last).unwrap();
     std::fs::write(&last, &whole[..whole.len() / 2]).unwrap();
+    std::fs::remove_file(folder.path().join("a/checkpoint/last.safetensors.previous")).unwrap();
     let output = run(folder.path(), &["train", "--resume", "a"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("last.safetensors: it is not a whole safetensors file"), "{}", stderr(&output));

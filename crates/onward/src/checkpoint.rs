@@ -4,10 +4,12 @@
 //! optimiser state (`layers.0.weight.smoothed`, …), running means (`layers.0.peer.mean (O)`) and the head
 //! (`head.1.weight (K, O)`: the part that reads layer 1). The file's metadata has one key, `onward`: a JSON object of the
 //! recipe, the data's shape and classes, the position, and the notes of whoever saved it. Random streams need no state of
-//! their own: they are a function of seed and position (see [`random`](crate::random)).
+//! their own: they are a function of seed and position (see [`random`](crate::random)). The JSON object ends with a checksum
+//! over all the rest, by which damage is known; a file without one, rewritten by another tool, is taken at its word.
 //!
 //! A file is written beside its place, synced, and moved there: whatever happens, the path holds either the old checkpoint
-//! or the new one, whole.
+//! or the new one, whole. What a trainer or a stream replaces so is kept as `PATH.previous`, for the case that a disk damages the
+//! new one: [`newest`] finds it.
 
 use crate::dataset::Shape;
 use crate::error::{Error, Result};
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const KEY: &str = "onward";
 
@@ -67,9 +69,9 @@ impl Network {
     /// Saves the network, without what only training needs to know of its position.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
+    /// [`Error::Io`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write(self, None, Vec::new(), &BTreeMap::new(), path.as_ref())
+        write(self, None, Vec::new(), &BTreeMap::new(), path.as_ref(), Replaced::Dropped)
     }
 
     /// The network of a checkpoint.
@@ -83,14 +85,14 @@ impl Network {
 }
 
 impl Trainer {
-    /// Saves everything needed to go on, and some notes.
+    /// Saves everything needed to go on, and some notes. What was at `path` before is kept: see [`newest`].
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
+    /// [`Error::Io`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
         let rest = self.rest().map(|rest| Tensor::u8(REST, &[rest.len(), 6], rest.to_bytes()));
         let training = Some((self.position(), self.totals().clone()));
-        write(self.network(), training, Vec::from_iter(rest), notes, path.as_ref())
+        write(self.network(), training, Vec::from_iter(rest), notes, path.as_ref(), Replaced::Kept)
     }
 
     /// Goes on where a checkpoint was saved: training ends in the same bits as if it had never stopped.
@@ -233,6 +235,7 @@ fn write(
     mut tensors: Vec<Tensor>,
     notes: &BTreeMap<String, String>,
     path: &Path,
+    replaced: Replaced,
 ) -> Result<()> {
     let mut add = |part: String, all: Vec<Tensor>| {
         tensors.extend(all.into_iter().map(|t| t.within(&part)));
@@ -254,23 +257,79 @@ fn write(
         training,
         notes: Cow::Borrowed(notes),
     };
-    write_file(path, KEY, &metadata, &tensors)
+    write_file(path, KEY, &metadata, &tensors, replaced)
+}
+
+/// What becomes of the file that a checkpoint replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It stays as `PATH.previous`.
+    Kept,
+    Dropped,
 }
 
 /// Writes tensors, and under `key` what they belong to.
-pub(crate) fn write_file(path: &Path, key: &str, metadata: &impl Serialize, tensors: &[Tensor]) -> Result<()> {
+pub(crate) fn write_file(
+    path: &Path,
+    key: &str,
+    metadata: &impl Serialize,
+    tensors: &[Tensor],
+    replaced: Replaced,
+) -> Result<()> {
     let failed = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
     let metadata = serde_json::to_string(metadata).map_err(|error| failed(error.to_string()))?;
     let bytes: Vec<(Dtype, Vec<u8>)> = tensors.iter().map(|t| bytes(&t.numbers)).collect();
     let views = tensors
         .iter()
         .zip(&bytes)
-        .map(|(t, (dtype, bytes))| Ok((&t.name, TensorView::new(*dtype, t.shape.clone(), bytes)?)))
+        .map(|(t, (dtype, bytes))| Ok((t.name.as_str(), TensorView::new(*dtype, t.shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let contents = views
-        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), metadata)]))))
+        .and_then(|views| {
+            let metadata = sealed(&metadata, &views);
+            safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), metadata)])))
+        })
         .map_err(|error| failed(error.to_string()))?;
-    write_atomically(path, &contents).map_err(|source| failed(format!("the checkpoint could not be written: {source}")))
+    put(path, &contents, replaced).map_err(|source| {
+        let problem = format!("the checkpoint could not be written: {source}");
+        Error::Io { path: path.to_owned(), source: std::io::Error::new(source.kind(), problem) }
+    })
+}
+
+/// What `load` makes of the checkpoint at `path`; or of the one before it, where that one is whole and the one at `path` is
+/// damaged or gone: then also what is wrong with it.
+///
+/// # Errors
+/// What `load` says of the checkpoint at `path`.
+pub fn newest<T>(path: &Path, load: impl Fn(&Path) -> Result<T>) -> Result<(T, Option<Error>)> {
+    match load(path) {
+        Ok(loaded) => Ok((loaded, None)),
+        Err(error) => match load(&previous(path)) {
+            Ok(loaded) => Ok((loaded, Some(error))),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// Where the checkpoint before the one at `path` is kept.
+pub fn previous(path: &Path) -> PathBuf {
+    beside(path, ".previous")
+}
+
+/// Moves a damaged checkpoint out of the way, so that the next one does not replace the one before it; answers where to.
+///
+/// # Errors
+/// What the operating system says.
+pub fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let aside = beside(path, ".damaged");
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Puts `contents` at `path`, or leaves what is there as it is.
@@ -278,6 +337,10 @@ pub(crate) fn write_file(path: &Path, key: &str, metadata: &impl Serialize, tens
 /// # Errors
 /// What the operating system says.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    put(path, contents, Replaced::Dropped)
+}
+
+fn put(path: &Path, contents: &[u8], replaced: Replaced) -> std::io::Result<()> {
     let folder = folder(path);
     let (prefix, mut scratch) = (scratch_prefix(path), tempfile::Builder::new());
     scratch.prefix(&prefix).suffix(PARTIAL);
@@ -287,6 +350,9 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let mut scratch = scratch.tempfile_in(folder)?;
     scratch.write_all(contents)?;
     scratch.as_file().sync_all()?;
+    if replaced == Replaced::Kept && path.exists() {
+        keep(path)?;
+    }
     scratch.persist(path)?;
     // The move itself must survive a power cut; folders can be synced only where they can be opened.
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).or_else(|error| match error.kind() {
@@ -295,14 +361,34 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     })
 }
 
+/// Has [`previous`] name the same file as `path` does, whatever happens: it is there under both names, or as it was before.
+fn keep(path: &Path) -> std::io::Result<()> {
+    let link = folder(path).join(format!("{}previous{PARTIAL}", scratch_prefix(path)));
+    let remove = || std::fs::remove_file(&link);
+    let _ = remove(); // a killed process may have left it
+    // Not every file system has two names for a file.
+    std::fs::hard_link(path, &link).or_else(|_| std::fs::copy(path, &link).map(drop))?;
+    let moved = std::fs::rename(&link, previous(path));
+    let _ = remove(); // where both named the same file already, it was not moved
+    moved
+}
+
 /// Removes what a process that was killed while it wrote to `path` has left beside it. Whoever else may be writing there right
 /// now fails, and leaves what is at `path` as it is.
 pub fn remove_leftovers(path: &Path) {
-    let prefix = scratch_prefix(path);
-    for entry in std::fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+    remove_partial(folder(path), &scratch_prefix(path));
+}
+
+/// As [`remove_leftovers`], of every file in a folder.
+pub fn remove_leftovers_in(folder: &Path) {
+    remove_partial(folder, ".");
+}
+
+fn remove_partial(folder: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&prefix) && name.ends_with(PARTIAL) {
+        if name.starts_with(prefix) && name.ends_with(PARTIAL) {
             // What cannot be removed does no harm.
             let _ = std::fs::remove_file(entry.path());
         }
@@ -328,27 +414,36 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Metadata<'static>)> {
-    let metadata: Metadata<'static> = metadata(path, bytes, KEY)?;
+    let (views, metadata): (_, Metadata<'static>) = open(path, bytes, KEY)?;
     let found = metadata.version;
     if found != VERSION {
         let problem = format!("its format has version {found}, this program reads version {VERSION}");
         return Err(Error::Checkpoint { path: path.to_owned(), problem });
     }
-    Ok((SafeTensors::deserialize(bytes).map_err(broken(path))?, metadata))
+    Ok((views, metadata))
 }
 
 /// The tensors of a file, and what it says under `key`.
 pub(crate) fn read_file<M: DeserializeOwned>(path: &Path, key: &str) -> Result<(M, Vec<Tensor>)> {
     let bytes = read(path)?;
-    let metadata = metadata(path, &bytes, key)?;
-    let views = SafeTensors::deserialize(&bytes).map_err(broken(path))?;
+    let (views, metadata) = open(path, &bytes, key)?;
     let tensors = views.iter().map(|(name, view)| tensor(name, &view)).collect::<Result<_>>();
     Ok((metadata, tensors.map_err(|error| at(path, error))?))
 }
 
-fn metadata<M: DeserializeOwned>(path: &Path, bytes: &[u8], key: &str) -> Result<M> {
+/// A file's tensors, and what it says under `key`, if both are as they were written.
+fn open<'a, M: DeserializeOwned>(path: &Path, bytes: &'a [u8], key: &str) -> Result<(SafeTensors<'a>, M)> {
     let refuse = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken(path))?;
+    let broken = |problem: String| {
+        let (before, start) = (previous(path), "it may be cut short or damaged");
+        refuse(match before.exists() {
+            true => format!("{problem}: {start}; the checkpoint before it is {}", before.display()),
+            false => format!("{problem}: {start}; use another checkpoint"),
+        })
+    };
+    let unsafe_tensors = |error| broken(format!("it is not a whole safetensors file ({error})"));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unsafe_tensors)?;
+    let views = SafeTensors::deserialize(bytes).map_err(unsafe_tensors)?;
     let all = header.metadata().as_ref();
     let Some(text) = all.and_then(|metadata| metadata.get(key)) else {
         let has = |key| all.is_some_and(|metadata| metadata.contains_key(key));
@@ -358,15 +453,47 @@ fn metadata<M: DeserializeOwned>(path: &Path, bytes: &[u8], key: &str) -> Result
             () => format!("it is a safetensors file, but not one of ours: its metadata has no `{key}`"),
         }));
     };
-    serde_json::from_str(text).map_err(|error| refuse(format!("its `{key}` metadata cannot be understood: {error}")))
+    let unsealed = text.rsplit_once(SEAL).map_or(text.clone(), |(unsealed, _)| format!("{unsealed}}}"));
+    if *text != unsealed && *text != sealed(&unsealed, &views.iter().collect::<Vec<_>>()) {
+        return Err(broken("its contents do not match its checksum".into()));
+    }
+    let metadata = serde_json::from_str(&unsealed);
+    Ok((views, metadata.map_err(|error| refuse(format!("its `{key}` metadata cannot be understood: {error}")))?))
 }
 
-fn broken(path: &Path) -> impl Fn(safetensors::SafeTensorError) -> Error {
-    move |error| Error::Checkpoint {
-        path: path.to_owned(),
-        problem: format!(
-            "it is not a whole safetensors file ({error}): it may be cut short or damaged; use another checkpoint"
-        ),
+/// How the checksum stands in the metadata.
+const SEAL: &str = ",\"checksum\":\"";
+
+/// A JSON object with the checksum of itself and of all tensors at its end.
+fn sealed<'t>(object: &str, views: &[(&'t str, TensorView<'t>)]) -> String {
+    let mut views: Vec<_> = views.iter().collect();
+    views.sort_by_key(|(name, _)| *name);
+    let mut sum = Checksum(0);
+    sum.add(object.as_bytes());
+    for (name, view) in views {
+        sum.add(format!("{name} {} {:?}", view.dtype(), view.shape()).as_bytes());
+        sum.add(view.data());
+    }
+    format!("{}{SEAL}{:016x}\"}}", object.strip_suffix('}').unwrap_or(object), sum.0)
+}
+
+/// Changes with every change within eight bytes, and with others but for one in 2⁶⁴.
+struct Checksum(u64);
+
+impl Checksum {
+    fn add(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks();
+        words.iter().for_each(|word| self.add_word(u64::from_le_bytes(*word)));
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        self.add_word(u64::from_le_bytes(word));
+        self.add_word(bytes.len() as u64);
+    }
+
+    /// No two words lead from one state to the same next one: each operation can be undone.
+    fn add_word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
     }
 }
 

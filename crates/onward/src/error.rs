@@ -17,7 +17,7 @@ pub enum Error {
     /// Data that does not fit the network or itself.
     #[error("{0}")]
     Data(String),
-    /// A checkpoint that cannot be written or read, or does not fit.
+    /// A checkpoint that cannot be read, or does not fit.
     #[error("{}: {problem}", path.display())]
     Checkpoint {
         /// The checkpoint's path.

@@ -261,19 +261,24 @@ fn damaged_checkpoints_are_refused() {
     let mut absurd = whole.clone();
     absurd[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     refused(&absurd);
-    let mut nan = whole.clone();
-    let at = nan.len() - 4;
-    nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
-    assert!(refused(&nan).contains("NaN"));
-    let edited = |from: &str, to: &str| {
+    let replaced = |whole: &[u8], from: &str, to: &str| {
         let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
-        let mut edited = whole.clone();
+        let mut edited = whole.to_vec();
         edited[at..at + from.len()].copy_from_slice(to.as_bytes());
         edited
     };
+    let one_bit = replaced(&whole, "\\\"epoch\\\":1", "\\\"epoch\\\":0");
+    assert!(refused(&one_bit).contains("its contents do not match its checksum"));
+    // A file without a checksum is taken at its word: it may come from another tool.
+    let unsealed = replaced(&whole, "checksum", "chequers");
+    let edited = |from: &str, to: &str| replaced(&unsealed, from, to);
     assert!(refused(&edited("\\\"layers\\\":[8,8]", "\\\"layers\\\":[8,9]")).contains("shape [8], expected [9]"));
     assert!(refused(&edited("\\\"version\\\":1", "\\\"version\\\":7")).contains("version 7"));
     assert!(refused(&edited("\"onward\"", "\"backwd\"")).contains("not one of ours"));
+    let mut nan = unsealed.clone();
+    let at = nan.len() - 4;
+    nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(refused(&nan).contains("NaN"));
     assert!(refused(&edited("layers.1.bias\"", "layers.7.bias\"")).contains("missing"));
 
     std::fs::remove_file(&path).unwrap();

@@ -4,9 +4,10 @@ pub mod bench;
 
 use crate::exit::{Interrupted, Usage};
 use crate::feed::Feed;
+use crate::lock::Lock;
 use crate::progress::grouped;
 use anyhow::{Context, Result};
-use onward::checkpoint::remove_leftovers;
+use onward::checkpoint::{newest, previous, remove_leftovers, set_aside};
 use onward::settings::Seed;
 use onward::train::stream::{Learner, StreamRule, StreamSettings, Task, Verdict, WrongLabels, WrongWindows};
 use onward_data::records::{Columns, Format, LabelColumn, Next, Record, Records};
@@ -225,14 +226,27 @@ fn check_delay(delay: usize, memory: usize) -> Result<()> {
     }
 }
 
+/// Keeps others from writing the checkpoint at `path`, and removes what a killed process was writing there.
+fn lock(path: &Path) -> Result<Lock> {
+    let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
+    let taken = || format!("{}: another process is writing this checkpoint", path.display());
+    let lock = Lock::take(&path.with_file_name(name), taken)?;
+    remove_leftovers(path);
+    Ok(lock)
+}
+
 /// Learns until the stream ends.
 pub fn run(args: &Args) -> Result<()> {
     if !(0.001..=1e6).contains(&args.stall) {
         return Err(Usage(format!("--stall {}: expected 0.001 to 1,000,000", args.stall)).into());
     }
+    let stream = Stream::new(args)?;
+    let is_there = |path: &PathBuf| path.exists() || previous(path).exists();
+    let written = stream.checkpoint.clone().filter(|_| !args.frozen && args.resume.as_ref().is_none_or(is_there));
+    let _lock = written.as_deref().map(lock).transpose()?;
     let (mut stream, position) = match &args.resume {
-        Some(path) => Stream::resume(path, args)?,
-        None => (Stream::new(args)?, 0),
+        Some(path) => stream.resume(path, args)?,
+        None => (stream, 0),
     };
     // A first Ctrl-C asks; a second one does not wait for the answer.
     ctrlc::set_handler(|| {
@@ -241,9 +255,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     })
     .context("Ctrl-C could not be prepared for")?;
-    if let Some(path) = stream.checkpoint.as_ref().filter(|_| !args.frozen) {
-        remove_leftovers(path);
-    }
     let stall = Duration::from_secs_f64(args.stall);
     let (feed, skip) = match args.listen {
         Some(address) => {
@@ -491,7 +502,7 @@ impl Stream {
             tally: Tally::default(),
             clock: Clock::new(),
             said: 0,
-            checkpoint: args.checkpoint.clone(),
+            checkpoint: args.checkpoint.as_ref().or(args.resume.as_ref()).cloned(),
             every: args.every,
             output: args.output,
             summary_every: args.summary_every,
@@ -501,28 +512,27 @@ impl Stream {
     }
 
     /// Goes on; also answers how far the input was read.
-    fn resume(path: &Path, args: &Args) -> Result<(Self, u64)> {
-        let (mut learner, notes) = Learner::load(path)?;
+    fn resume(mut self, path: &Path, args: &Args) -> Result<(Self, u64)> {
+        let ((mut learner, notes), damage) = newest(path, |path| Learner::load(path))?;
         learner.set_learning(!args.frozen);
         let note = |key: &str| -> Result<&String> {
             let missing = || Usage(format!("{}: it does not say how its stream was read", path.display()));
             notes.get(key).ok_or_else(|| missing().into())
         };
         let damaged = || Usage(format!("{}: its notes on the stream cannot be understood", path.display()));
-        let mut stream = Stream::new(args)?;
-        stream.settings = learner.settings().clone();
-        stream.labels = stream.settings.classes() > 0;
-        stream.reading = serde_json::from_str(note("reading")?).with_context(damaged)?;
-        stream.features = serde_json::from_str(note("features")?).with_context(damaged)?;
-        stream.waiting = serde_json::from_str(note("waiting")?).with_context(damaged)?;
-        stream.tally = serde_json::from_str(note("tally")?).with_context(damaged)?;
-        stream.input.clone_from(note("input")?);
+        self.settings = learner.settings().clone();
+        self.labels = self.settings.classes() > 0;
+        self.reading = serde_json::from_str(note("reading")?).with_context(damaged)?;
+        self.features = serde_json::from_str(note("features")?).with_context(damaged)?;
+        self.waiting = serde_json::from_str(note("waiting")?).with_context(damaged)?;
+        self.tally = serde_json::from_str(note("tally")?).with_context(damaged)?;
+        self.input.clone_from(note("input")?);
         let position: u64 = note("position")?.parse().with_context(damaged)?;
-        check_delay(stream.reading.delay, stream.settings.memory)?;
-        if stream.waiting.len() > stream.settings.memory {
+        check_delay(self.reading.delay, self.settings.memory)?;
+        if self.waiting.len() > self.settings.memory {
             return Err(damaged().into());
         }
-        let counts = &stream.tally;
+        let counts = &self.tally;
         let sane =
             [counts.skipped, counts.missing, counts.malformed, counts.out_of_range, counts.unused_labels, position];
         if counts.records != learner.records()
@@ -532,12 +542,18 @@ impl Stream {
         {
             return Err(damaged().into());
         }
-        stream.saved = learner.records();
-        stream.learner = Some(learner);
-        if stream.checkpoint.is_none() {
-            stream.checkpoint = Some(path.to_owned());
+        self.saved = learner.records();
+        if let Some(damage) = damage {
+            let mut aside = String::new();
+            // The next checkpoint must not push out the one that is whole.
+            if !args.frozen && self.checkpoint.as_deref() == Some(path) && path.exists() {
+                let moved = set_aside(path).with_context(|| format!("{}: it could not be moved", path.display()))?;
+                aside = format!(" It is now called {}.", moved.display());
+            }
+            eprintln!("warning: {damage}.{aside} Going on after record {}.", grouped(learner.records()));
         }
-        Ok((stream, position))
+        self.learner = Some(learner);
+        Ok((self, position))
     }
 
     /// Learns until the stream ends or the user has had enough. `skip`: lines or frames that were learned before.

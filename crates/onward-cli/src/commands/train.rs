@@ -127,9 +127,12 @@ pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary>
     prepare(options)?;
     let (run, experiment) = RunDir::reopen(path)?;
     let samples = samples(&experiment)?;
-    let (mut trainer, seconds) = match run.last().exists() {
-        true => (Trainer::load(run.last())?, run.seconds()),
-        false => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
+    let (mut trainer, seconds) = match run.load()? {
+        Some((trainer, warning)) => {
+            warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            (trainer, run.seconds())
+        }
+        None => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
     trainer.allow_programs(programs);
     Run::new(run, experiment, samples, trainer, seconds).train(options)

@@ -6,7 +6,7 @@
 
 use super::settings::StreamSettings;
 use super::{Learner, Verdict};
-use crate::checkpoint::{STREAM_KEY, at, in_part, read_file, write_file};
+use crate::checkpoint::{Replaced, STREAM_KEY, at, in_part, read_file, write_file};
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, Tensors};
 use serde::{Deserialize, Serialize};
@@ -33,10 +33,11 @@ struct Metadata<'a> {
 }
 
 impl Learner {
-    /// Saves everything needed to go on, and some notes.
+    /// Saves everything needed to go on, and some notes. What was at `path` before is kept: see
+    /// [`newest`](crate::checkpoint::newest).
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it cannot be written; what was at `path` before is then still there.
+    /// [`Error::Io`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
         let metadata = Metadata {
             version: VERSION,
@@ -66,7 +67,7 @@ impl Learner {
             let means = &stage.peer.means;
             tensors.push(Tensor::f32(format!("layers.{l}.peer.mean"), &[means.len()], means.clone()));
         }
-        write_file(path.as_ref(), STREAM_KEY, &metadata, &tensors)
+        write_file(path.as_ref(), STREAM_KEY, &metadata, &tensors, Replaced::Kept)
     }
 
     /// Goes on where a learner was saved: with the same records it ends in the same bits as if it had never stopped. Also

@@ -1,0 +1,205 @@
+//! Checkpoints that disks or people have damaged: they are refused, or they are what was written, bit for bit; and the one
+//! before is there.
+
+mod common;
+
+use common::{patterns, recipe};
+use onward::checkpoint::{Info, newest, previous, remove_leftovers_in, set_aside};
+use onward::settings::{OptimizerKind, Precision};
+use onward::train::stream::{Learner, StreamSettings};
+use onward::{Error, Event, Flow, Network, Trainer};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// A trainer after some steps.
+fn trainer(steps: u64) -> Trainer {
+    let data = patterns(120);
+    let mut recipe = recipe(Precision::F32, &[8, 8]);
+    recipe.optimizer.kind = OptimizerKind::Adam;
+    recipe.training.rest = 2;
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    let mut until = |_: Event<'_>, trainer: &Trainer| match trainer.position().step < steps {
+        true => Flow::Continue,
+        false => Flow::Stop,
+    };
+    trainer.fit(&data, &mut until).unwrap();
+    trainer
+}
+
+fn saved(trainer: &Trainer) -> Vec<u8> {
+    written(|path| trainer.save(path, &BTreeMap::from([("checksum".into(), "a note".into())])))
+}
+
+fn written(save: impl FnOnce(&Path) -> onward::Result<()>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    save(&path).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+static TRAINER: LazyLock<Vec<u8>> = LazyLock::new(|| saved(&trainer(6)));
+
+static LEARNER: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut learner = Learner::new(StreamSettings { layers: vec![8, 8], ..StreamSettings::classify(2) }, 3).unwrap();
+    for n in 0..40u8 {
+        let x = [f32::from(n % 7), f32::from(n % 5), 1.0];
+        let number = learner.observe(&x).unwrap().number;
+        let class = learner.class(if n % 2 == 0 { "even" } else { "odd" }).unwrap();
+        learner.label(number, class).unwrap();
+    }
+    written(|path| learner.save(path, &BTreeMap::new()))
+});
+
+/// Loads what a file holds and saves it again: `None` where it is refused.
+fn again(bytes: &[u8], stream: bool) -> Option<Vec<u8>> {
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+    let path = FOLDER.with(|folder| folder.path().join("damaged"));
+    std::fs::write(&path, bytes).unwrap();
+    let refused = |error: Error| {
+        assert!(matches!(error, Error::Checkpoint { .. }), "{error:?}");
+        assert!(error.to_string().contains("damaged: "), "it does not name the file: {error}");
+    };
+    match stream {
+        true => {
+            let (learner, notes) = Learner::load(&path).map_err(refused).ok()?;
+            Some(written(|path| learner.save(path, &notes)))
+        }
+        false => {
+            let trainer = Trainer::load(&path).map_err(refused).ok()?;
+            let notes = Info::read(&path).unwrap().notes;
+            Some(written(|path| trainer.save(path, &notes)))
+        }
+    }
+}
+
+#[test]
+fn what_is_whole_is_loaded() {
+    assert!(again(&TRAINER, false).unwrap() == *TRAINER);
+    assert!(again(&LEARNER, true).unwrap() == *LEARNER);
+}
+
+/// One bit of every byte of the header, and of some of the numbers, a different one each time.
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    for (whole, stream) in [(&*TRAINER, false), (&*LEARNER, true)] {
+        let header = 8 + whole[0] as usize + 256 * whole[1] as usize;
+        for at in (0..header).chain((header..whole.len()).step_by(23)) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << ((5 * at + at / 8) % 8);
+            if let Some(found) = again(&damaged, stream) {
+                assert!(found == *whole, "bit flipped in byte {at}: loaded, and other than it was");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happened_to_it_it_is_refused_or_as_it_was(
+        stream in any::<bool>(),
+        change in 0usize..5,
+        at in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        bytes in proptest::collection::vec(any::<u8>(), 1..20),
+    ) {
+        let whole = if stream { &*LEARNER } else { &*TRAINER };
+        let (at, to) = (at.index(whole.len()), to.index(whole.len()));
+        let mut damaged = whole.clone();
+        match change {
+            0 => damaged.truncate(at),
+            1 => damaged.extend(&bytes),
+            // A block of a disk that was never written.
+            2 => damaged[at..(at + 512).min(whole.len())].fill(0),
+            3 => damaged.iter_mut().skip(at).zip(&bytes).for_each(|(old, new)| *old = *new),
+            _ => damaged.swap(at, to),
+        }
+        let found = again(&damaged, stream);
+        prop_assert!(found.is_none_or(|found| found == *whole));
+    }
+}
+
+#[test]
+fn the_one_before_is_kept_and_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let load = |path: &Path| Trainer::load(path);
+    let error = newest(&path, load).unwrap_err().to_string();
+    assert!(error.contains("last: it could not be read"), "{error}");
+
+    let (first, second) = (trainer(1), trainer(2));
+    first.save(&path, &BTreeMap::new()).unwrap();
+    assert_eq!(names(), ["last"]);
+    // What a process left that was killed in the midst of it.
+    std::fs::write(folder.path().join(".last.previous.partial"), "x").unwrap();
+    second.save(&path, &BTreeMap::new()).unwrap();
+    assert_eq!(names(), ["last", "last.previous"]);
+    let (found, damage) = newest(&path, load).unwrap();
+    assert!(found.position().step == 2 && damage.is_none());
+    assert_eq!(Trainer::load(previous(&path)).unwrap().position().step, 1);
+
+    // A damaged one names the one before, which stands in for it, and is not pushed out by the next.
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[1..]).unwrap();
+    let (found, damage) = newest(&path, load).unwrap();
+    assert_eq!(found.position().step, 1);
+    let damage = damage.unwrap().to_string();
+    assert!(damage.contains("damaged; the checkpoint before it is ") && damage.ends_with("last.previous"), "{damage}");
+    assert_eq!(set_aside(&path).unwrap(), folder.path().join("last.damaged"));
+    let (found, damage) = newest(&path, load).unwrap();
+    assert!(found.position().step == 1 && damage.unwrap().to_string().contains("could not be read"));
+    second.save(&path, &BTreeMap::new()).unwrap();
+    assert_eq!(names(), ["last", "last.damaged", "last.previous"]);
+    assert_eq!(Trainer::load(previous(&path)).unwrap().position().step, 1);
+    assert!(std::fs::read(&path).unwrap() == whole);
+
+    // Both damaged: the error is about the newest.
+    std::fs::write(&path, "").unwrap();
+    std::fs::write(previous(&path), "").unwrap();
+    assert!(newest(&path, load).unwrap_err().to_string().contains("last: it is not a whole safetensors file"));
+}
+
+#[test]
+fn the_one_before_may_be_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    trainer(1).save(&path, &BTreeMap::new()).unwrap();
+    std::fs::hard_link(&path, previous(&path)).unwrap();
+    trainer(2).save(&path, &BTreeMap::new()).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(Trainer::load(previous(&path)).unwrap().position().step, 1);
+    assert_eq!(Trainer::load(&path).unwrap().position().step, 2);
+}
+
+#[test]
+fn a_network_alone_replaces_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("best");
+    for steps in [1, 2] {
+        trainer(steps).network().save(&path).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(Network::load(&path).is_ok());
+}
+
+#[test]
+fn only_what_was_left_half_written_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [".last.Xy.partial", ".report.html.a.partial", ".partial.toml", "last.partial", ".lock"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    remove_leftovers_in(folder.path());
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".lock", ".partial.toml", "last.partial"]);
+}
