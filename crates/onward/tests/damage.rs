@@ -82,12 +82,12 @@ fn what_is_whole_is_loaded() {
     assert!(again(&LEARNER, true).unwrap() == *LEARNER);
 }
 
-/// One bit of every byte of the header, and of some of the numbers, a different one each time.
+/// One bit of every third byte of the header, and of some of the numbers, a different one each time.
 #[test]
 fn a_flipped_bit_is_found_wherever_it_is() {
     for (whole, stream) in [(&*TRAINER, false), (&*LEARNER, true)] {
         let header = 8 + whole[0] as usize + 256 * whole[1] as usize;
-        for at in (0..header).chain((header..whole.len()).step_by(23)) {
+        for at in (0..header).step_by(3).chain((header..whole.len()).step_by(41)) {
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << ((5 * at + at / 8) % 8);
             if let Some(found) = again(&damaged, stream) {
