@@ -411,8 +411,7 @@ impl Layer for FewChannels {
                 self.scatter(d, panels, 0, rows);
                 spread.clear();
                 spread.resize(self.taps.length(rows), 0.0);
-                let of = |j: usize| &panels[j * rows * WIDTH..(j + 1) * rows * WIDTH];
-                taps::backward(&self.taps, of, rows, &self.weight.value, side.unwrap_or(1), spread);
+                taps::backward(&self.taps, panels, rows, &self.weight.value, side.unwrap_or(1), spread);
                 self.unspread_add(spread, dx);
             });
         });

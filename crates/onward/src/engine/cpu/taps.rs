@@ -7,7 +7,6 @@
 use super::panels::{Panels, WIDTH};
 use super::product::finish;
 use super::update::{Learned, apply, or_empty};
-use crate::engine::vectorised;
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -18,8 +17,8 @@ pub const LOCATIONS: usize = 16;
 /// Channels of a panel.
 pub const CHANNELS: usize = WIDTH / LOCATIONS;
 
-/// Rows in a tile of sums.
-pub const ROWS: usize = 8;
+/// Rows in a tile of sums: with more, sums would not stay in registers.
+pub const ROWS: usize = 6;
 
 /// Taps in a tile of gradients.
 const TAPS: usize = 8;
@@ -51,9 +50,9 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Numbers of so many spread rows.
+    /// Numbers of so many spread rows, and of those that a last, smaller tile reads beyond them.
     pub fn length(&self, rows: usize) -> usize {
-        self.lines * rows * self.pitch + LOCATIONS
+        (self.lines * rows + ROWS) * self.pitch + LOCATIONS
     }
 
     /// Where tap `t` of the panel at `place` reads the first of `rows` rows; the next one is `pitch` further on.
@@ -107,17 +106,15 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Forward { taps, x, place, panel, bias, answers } = self;
         let rows = answers.len();
-        // As many rows as the registers hold; of a last, smaller part the last row again.
-        let each = if S::F32_LANES == 8 { 4 } else { ROWS };
+        // As many rows as the registers hold; sums of a last, smaller part's other rows are not used.
+        let each = if S::F32_LANES == 8 { ROWS / 2 } else { ROWS };
         for (part, answers) in answers.chunks_mut(each).enumerate() {
             let mut sums = [[0.0f32; WIDTH]; ROWS];
-            let mut starts = [0; ROWS];
-            let row = |i: usize| (part * each + i).min(rows - 1) * taps.pitch;
-            starts.iter_mut().enumerate().for_each(|(i, start)| *start = row(i));
             for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
+                let at = (rows, part * each * taps.pitch + shift);
                 match each {
-                    4 => tile::<S, 4>(simd, taps, x, (rows, &starts), place, shift, panel, &mut sums),
-                    _ => tile::<S, 8>(simd, taps, x, (rows, &starts), place, shift, panel, &mut sums),
+                    ROWS => tile::<S, ROWS>(simd, taps, x, at, place, panel, &mut sums, shift),
+                    _ => tile::<S, { ROWS / 2 }>(simd, taps, x, at, place, panel, &mut sums, shift),
                 }
             }
             for (sums, answers) in sums.iter_mut().zip(answers) {
@@ -130,28 +127,30 @@ impl WithSimd for Forward<'_> {
 
 /// `MR` rows against a vector of locations of every channel of the panel.
 #[expect(clippy::too_many_arguments, reason = "a kernel's registers and what they are loaded from")]
+#[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
 #[inline(always)]
 fn tile<S: Simd, const MR: usize>(
     simd: S,
     taps: &Taps,
     x: &[f32],
-    (rows, starts): (usize, &[usize; ROWS]),
+    (rows, start): (usize, usize),
     place: Place,
-    shift: usize,
     panel: &[f32],
     sums: &mut [[f32; WIDTH]; ROWS],
+    shift: usize,
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MR];
     // One loop over both kinds of taps: a closure called twice would not be inlined, and every vector operation in it a call.
     for (t, w) in panel.as_chunks::<WIDTH>().0.iter().enumerate() {
-        let from = taps.from(t, place, rows) + shift;
+        let from = taps.from(t, place, rows) + start;
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for i in 0..MR {
-            // SAFETY: `Taps::check` has found what each tap reads of each row within `x`, and `starts` are rows' places.
-            let x = unsafe { x.get_unchecked(starts[i] + from..starts[i] + from + S::F32_LANES) };
+            let from = from + i * taps.pitch;
+            // SAFETY: `Taps::check` has found what each tap reads of each row, and of a tile more, within `x`.
+            let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
                 acc[i][c] = simd.mul_add_e_f32s(x, weights[c], acc[i][c]);
@@ -259,39 +258,48 @@ fn outer<S: Simd, const MT: usize>(
     }
 }
 
-/// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d[j]: (R, WIDTH)` of each panel `j`.
+/// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d: (panels, R, WIDTH)`.
 /// `apart`: taps that follow one another at this distance do not overlap.
-pub fn backward<'d>(
-    taps: &Taps,
-    d: impl Fn(usize) -> &'d [f32],
-    rows: usize,
-    weight: &Panels,
-    apart: usize,
-    dx: &mut [f32],
-) {
+pub fn backward(taps: &Taps, d: &[f32], rows: usize, weight: &Panels, apart: usize, dx: &mut [f32]) {
     taps.check(dx, rows);
-    vectorised(|| {
+    assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
+    Arch::new().dispatch(Backward { taps, d, rows, weight, apart, dx });
+}
+
+struct Backward<'a> {
+    taps: &'a Taps,
+    d: &'a [f32],
+    rows: usize,
+    weight: &'a Panels,
+    apart: usize,
+    dx: &'a mut [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { taps, d, rows, weight, apart, dx } = self;
         for (j, &place) in taps.places.iter().enumerate() {
-            let (d, weights) = (d(j).as_chunks::<WIDTH>().0, weight.panel(j).as_chunks::<WIDTH>().0);
+            let (d, weights) = (d[j * rows * WIDTH..].as_chunks::<WIDTH>().0, weight.panel(j).as_chunks::<WIDTH>().0);
             // A sum that has just been written is slow to read again at another offset: neighbours come later.
-            let order = (0..apart).flat_map(|first| (first..taps.offsets.len()).step_by(apart));
-            for t in order {
-                let from = taps.from(t, place, rows);
-                let [first, second, third] = channels(&weights[t]);
-                for (r, d) in d.iter().enumerate().take(rows) {
-                    let to = dx[from + r * taps.pitch..].first_chunk_mut::<LOCATIONS>();
-                    let (to, [a, b, c]) = (to.expect("`Taps::check` has found it"), channels(d));
-                    for i in 0..LOCATIONS {
-                        to[i] += first[i] * a[i] + second[i] * b[i] + third[i] * c[i];
+            for first in 0..apart {
+                for t in (first..taps.offsets.len()).step_by(apart) {
+                    let from = taps.from(t, place, rows);
+                    let weights = S::as_simd_f32s(&weights[t]).0;
+                    for (r, d) in d.iter().enumerate().take(rows) {
+                        let d = S::as_simd_f32s(d).0;
+                        let to = S::as_mut_simd_f32s(&mut dx[from + r * taps.pitch..][..LOCATIONS]).0;
+                        for (v, to) in to.iter_mut().enumerate() {
+                            for c in 0..CHANNELS {
+                                let at = c * (LOCATIONS / S::F32_LANES) + v;
+                                *to = simd.mul_add_e_f32s(weights[at], d[at], *to);
+                            }
+                        }
                     }
                 }
             }
         }
-    });
-}
-
-/// The channels of a row of a panel.
-#[inline(always)]
-fn channels(row: &[f32; WIDTH]) -> &[[f32; LOCATIONS]; CHANNELS] {
-    row.as_chunks::<LOCATIONS>().0.try_into().expect("a panel is whole channels")
+    }
 }
