@@ -14,8 +14,10 @@ mod progress;
 mod provenance;
 mod report;
 mod run_dir;
+mod scalars;
 mod settings;
 mod source;
+mod tensorboard;
 mod terminal;
 mod trained;
 

@@ -5,11 +5,13 @@ use crate::report::compare::{self, Comparison};
 use crate::report::mistakes::Judged;
 use crate::report::{Report, Status};
 use crate::run_dir::RunDir;
+use crate::scalars;
 use crate::source::samples;
 use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Flags of `onward report`.
@@ -21,10 +23,17 @@ pub struct Args {
     /// Where to write the page; by default report.html in the run directory, or comparison.html here for several runs.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print every number of every epoch as CSV instead, for spreadsheets
+    #[arg(long, conflicts_with = "out")]
+    csv: bool,
 }
 
 /// Writes the page.
 pub fn run(args: &Args) -> Result<()> {
+    if args.csv {
+        let runs = args.runs.iter().map(|run| open(run)).collect::<Result<Vec<_>>>()?;
+        return Ok(std::io::stdout().lock().write_all(&scalars::csv(&runs)?)?);
+    }
     let (text, html, default) = match &args.runs[..] {
         [run] => {
             let (run, html) = page(run)?;

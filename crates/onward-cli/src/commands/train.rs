@@ -10,8 +10,10 @@ use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
 use crate::report::{Report, Status};
 use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
+use crate::scalars;
 use crate::settings::parse_flag;
 use crate::source::{Samples, samples};
+use crate::tensorboard::{self, EventFile};
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
@@ -244,8 +246,10 @@ impl Run {
         );
         self.metrics.iter().for_each(|metrics| progress.epoch(metrics));
 
+        let mut events = EventFile::begin(self.run.path(), &self.events())?;
         self.run.clear_failure();
-        let outcome = self.epochs(&progress, Duration::from_secs_f64(60.0 * options.checkpoint_minutes));
+        let between_checkpoints = Duration::from_secs_f64(60.0 * options.checkpoint_minutes);
+        let outcome = self.epochs(&progress, &mut events, between_checkpoints);
         progress.stop();
         outcome.inspect_err(|error| self.run.note_failure(error))?;
         if !self.trainer.is_done() {
@@ -254,11 +258,17 @@ impl Run {
                 .say(&format!("\nStopped after step {} and saved. Go on with: onward train --resume {path}", at.step));
             return Err(Interrupted.into());
         }
-        self.finish(&progress)
+        self.finish(&progress, &mut events)
+    }
+
+    /// What TensorBoard is to know of the epochs so far.
+    fn events(&self) -> Vec<tensorboard::Event> {
+        let before = std::iter::once(None).chain(self.metrics.iter().map(Some));
+        self.metrics.iter().zip(before).map(|(metrics, before)| as_event(metrics, before, &self.experiment)).collect()
     }
 
     /// Trains until done or interrupted, and saves what must not be lost.
-    fn epochs(&mut self, progress: &Progress, between_checkpoints: Duration) -> Result<()> {
+    fn epochs(&mut self, progress: &Progress, events: &mut EventFile, between_checkpoints: Duration) -> Result<()> {
         let Run { run, experiment, samples, trainer, seconds, metrics, probes, .. } = self;
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
@@ -289,6 +299,7 @@ impl Run {
                             Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error: errors_of(&judged) };
                         progress.epoch(&line);
                         run.add_line(&line)?;
+                        events.add(&as_event(&line, metrics.last(), experiment))?;
                         probes.push(Probed::new(network, epoch.epoch, &few)?);
                         run.add_line(&probes[probes.len() - 1])?;
                         let best = metrics.iter().map(mean_error).fold(f64::INFINITY, f64::min);
@@ -334,7 +345,7 @@ impl Run {
     }
 
     /// The final numbers.
-    fn finish(self, progress: &Progress) -> Result<Summary> {
+    fn finish(self, progress: &Progress, events: &mut EventFile) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let network = self.trainer.network();
         let judged = judge(network, self.samples.test.as_ref())?;
@@ -361,6 +372,8 @@ impl Run {
             settings: self.experiment.to_table(),
             epochs_log: self.metrics.iter().map(Metrics::line).collect(),
         };
+        let scalars = scalars::errors("test_error", &summary.test_error);
+        events.add(&tensorboard::Event { epoch: summary.epochs, seconds: summary.seconds, scalars })?;
         self.run.write_summary(&summary)?;
         let report = Report {
             experiment: &self.experiment,
@@ -400,6 +413,12 @@ impl Run {
         ));
         Ok(summary)
     }
+}
+
+/// An epoch as TensorBoard shows it; `before`: the epoch before it.
+fn as_event(metrics: &Metrics, before: Option<&Metrics>, experiment: &Experiment) -> tensorboard::Event {
+    let scalars = scalars::of_epoch(metrics, before, &experiment.recipe);
+    tensorboard::Event { epoch: metrics.epoch.epoch, seconds: metrics.seconds, scalars }
 }
 
 fn mean_error(metrics: &Metrics) -> f64 {
