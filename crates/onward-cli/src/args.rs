@@ -2,7 +2,7 @@
 
 use crate::commands::{
     bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream,
-    train, verify,
+    sweep, train, verify,
 };
 use clap::{Parser, Subcommand};
 
@@ -36,6 +36,8 @@ pub enum Command {
     Report(report::Args),
     /// Train one experiment by several rules: Forward-Forward beside backpropagation and random perturbation.
     Compare(compare::Args),
+    /// Train many combinations of settings side by side, and rank them on validation samples.
+    Sweep(sweep::Args),
     /// Train the paper's experiments and compare its errors with ours, or print what our runs came to.
     Reproduce(reproduce::Args),
     /// Measure how fast this machine trains and reads out, beside what its processor and memory can do.
@@ -59,6 +61,7 @@ itself, to be more active on real data and less on data that should not occur.
   onward verify RUN            train it again: does it come to the same bits?
   onward report RUN RUN        runs compared: errors and curves, as a page
   onward compare default       Forward-Forward beside backpropagation
+  onward sweep FILE            many settings tried, the best first
   onward predict RUN a.png     what the network makes of images of your own
   onward train --data PATH     the same on your data: images, CSV, NPY, IDX
   onward stream sensor.csv     learn from records as they come, without end

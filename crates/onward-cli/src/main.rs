@@ -8,6 +8,7 @@ mod exit;
 mod experiment;
 mod feed;
 mod health;
+mod interrupt;
 mod lock;
 mod picture;
 mod progress;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Stream(args)) => commands::stream::run(args),
         Some(Command::Compare(args)) => commands::compare::run(args),
+        Some(Command::Sweep(args)) => commands::sweep::run(args),
         Some(Command::Reproduce(args)) => commands::reproduce::run(args),
         Some(Command::Bench(args)) => commands::bench::run(args),
         Some(Command::Experiments(args)) => commands::experiments::run(args),

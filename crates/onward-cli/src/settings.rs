@@ -312,25 +312,55 @@ type Given = (String, Value);
 /// # Errors
 /// A [`Usage`] that names the file, the line, the key, what was found and what was expected.
 pub fn parse_file(text: &str, file: &str) -> Result<Vec<Given>, Usage> {
-    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
-    let broken = |error: toml::de::Error| {
-        let at = error.span().map_or(String::new(), |span| format!(":{}", line(span.start)));
-        Usage(format!("{file}{at}: not valid TOML: {}", error.message()))
-    };
-    let table = DeTable::parse(text).map_err(broken)?;
-    let mut leaves = Vec::new();
-    collect(table.get_ref(), "", &mut leaves);
-    // The same text once more as plain values; `leaves` knows where each was.
-    let plain: Table = text.parse().map_err(broken)?;
-    let mut given = Vec::new();
-    for (key, at) in leaves {
-        let place = format!("{file}:{}", line(at));
-        let value = key.split('.').try_fold(&Value::Table(plain.clone()), |table, part| table.get(part)).cloned();
-        let value = value.ok_or_else(|| Usage(format!("{place}: key `{key}` holds a dot or is empty")))?;
-        check(&key, &value, &place)?;
-        given.push((key, value));
+    let leaves = leaves(text, file, None)?;
+    leaves.iter().try_for_each(|(key, value, place)| check(key, value, place))?;
+    Ok(leaves.into_iter().map(|(key, value, _)| (key, value)).collect())
+}
+
+/// A file as plain values.
+///
+/// # Errors
+/// A [`Usage`] that names the line where it is not TOML.
+pub fn plain(text: &str, file: &str) -> Result<Table, Usage> {
+    text.parse().map_err(|error| broken(text, file, &error))
+}
+
+/// Every key and value of a file, or of one table of it, as `file:line` has it, not yet checked.
+///
+/// # Errors
+/// As [`plain`]; also where `section` is no table.
+pub fn leaves(text: &str, file: &str, section: Option<&str>) -> Result<Vec<(String, Value, String)>, Usage> {
+    let table = DeTable::parse(text).map_err(|error| broken(text, file, &error))?;
+    // The same text once more as plain values; `found` knows where each was.
+    let plain = Value::Table(plain(text, file)?);
+    let (mut found, mut values) = (Vec::new(), &plain);
+    match section {
+        None => collect(table.get_ref(), "", &mut found),
+        Some(section) => match table.get_ref().get(section).map(|value| value.get_ref()) {
+            None => return Ok(Vec::new()),
+            Some(DeValue::Table(inner)) => {
+                collect(inner, "", &mut found);
+                values = &values[section];
+            }
+            Some(_) => return Err(Usage(format!("{file}: `{section}` is {}, expected a table", plain[section]))),
+        },
     }
-    Ok(given)
+    let leaf = |(key, at): (String, usize)| {
+        let place = format!("{file}:{}", line(text, at));
+        let value = key.split('.').try_fold(values, |table, part| table.get(part)).cloned();
+        let value = value.ok_or_else(|| Usage(format!("{place}: key `{key}` holds a dot or is empty")))?;
+        Ok((key, value, place))
+    };
+    found.into_iter().map(leaf).collect()
+}
+
+fn line(text: &str, at: usize) -> usize {
+    text[..at.min(text.len())].matches('\n').count() + 1
+}
+
+fn broken(text: &str, file: &str, error: &toml::de::Error) -> Usage {
+    let at = error.span().map_or(String::new(), |span| format!(":{}", line(text, span.start)));
+    Usage(format!("{file}{at}: not valid TOML: {}", error.message()))
 }
 
 fn collect(table: &DeTable<'_>, prefix: &str, leaves: &mut Vec<(String, usize)>) {
@@ -366,7 +396,8 @@ pub fn parse_flag(flag: &str) -> Result<Given, Usage> {
     Ok((key.into(), value))
 }
 
-fn check(key: &str, value: &Value, place: &str) -> Result<(), Usage> {
+/// Refuses a value that a setting cannot have; `place` says where it was given.
+pub fn check(key: &str, value: &Value, place: &str) -> Result<(), Usage> {
     let Some(setting) = SETTINGS.iter().find(|s| s.key == key) else {
         let hint = match nearest(key, SETTINGS.iter().map(|s| s.key)) {
             Some(near) => format!("did you mean `{near}`?"),

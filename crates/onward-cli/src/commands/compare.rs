@@ -1,9 +1,9 @@
 //! `onward compare`: one experiment by several rules, beside each other: error against samples, time and memory.
 
 use crate::commands::report::open;
-use crate::commands::train::catch_interrupts;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
+use crate::interrupt;
 use crate::progress::grouped;
 use crate::report::compare::Comparison;
 use crate::run_dir::RunDir;
@@ -208,7 +208,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
         false => command.arg(&file).arg("--out").arg(path),
     };
     // Ctrl-C reaches the run too, which saves itself; this process waits for it.
-    catch_interrupts()?;
+    interrupt::catch()?;
     let status = command.status().context("the run could not be started")?;
     terminal::print("\n")?;
     match status.code() {

@@ -12,5 +12,6 @@ pub mod report;
 pub mod reproduce;
 pub mod samples;
 pub mod stream;
+pub mod sweep;
 pub mod train;
 pub mod verify;

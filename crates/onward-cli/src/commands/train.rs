@@ -4,6 +4,7 @@ use crate::confusion;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
 use crate::health::Watch;
+use crate::interrupt;
 use crate::progress::{Mode, Progress, Start, errors, grouped};
 use crate::provenance::Provenance;
 use crate::report::mistakes::Judged;
@@ -19,7 +20,6 @@ use anyhow::{Context, Result};
 use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use toml::Value;
 
@@ -75,9 +75,6 @@ enum Device {
     /// An NVIDIA GPU.
     Cuda,
 }
-
-/// How often the user asked to stop.
-static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 
 /// Trains.
 pub fn run(args: &Args) -> Result<()> {
@@ -140,28 +137,9 @@ pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary>
     Run::new(run, experiment, samples, trainer, seconds).train(options)
 }
 
-/// Has Ctrl-C counted instead of ending the process: a first one asks, a second one does not wait for the answer.
-pub fn catch_interrupts() -> Result<()> {
-    static CAUGHT: std::sync::Once = std::sync::Once::new();
-    let mut outcome = Ok(());
-    CAUGHT.call_once(|| {
-        outcome = ctrlc::set_handler(|| {
-            if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
-                std::process::exit(130);
-            }
-        });
-    });
-    outcome.context("Ctrl-C could not be prepared for")
-}
-
-/// Whether the user asked to stop.
-pub fn interrupted() -> bool {
-    INTERRUPTS.load(Ordering::SeqCst) > 0
-}
-
 /// Threads and signals, once.
 pub fn prepare(options: &Options) -> Result<()> {
-    catch_interrupts()?;
+    interrupt::catch()?;
     static PREPARED: std::sync::Once = std::sync::Once::new();
     let mut outcome = Ok(());
     PREPARED.call_once(|| {
@@ -330,7 +308,7 @@ impl Run {
             if let Err(error) = handle() {
                 failure = Some(error);
             }
-            let stop = failure.is_some() || interrupted();
+            let stop = failure.is_some() || interrupt::asked();
             if stop { Flow::Stop } else { Flow::Continue }
         };
         trainer.fit(&samples.train, &mut observe)?;

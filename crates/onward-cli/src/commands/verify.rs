@@ -1,8 +1,9 @@
 //! `onward verify`: trains a run again, and says whether it comes to the same.
 
-use crate::commands::train::{Options, errors_of, interrupted, judge, prepare};
+use crate::commands::train::{Options, errors_of, judge, prepare};
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
+use crate::interrupt;
 use crate::progress::{Mode, Progress, Start, grouped};
 use crate::provenance::Provenance;
 use crate::run_dir::{Metrics, RunDir, Summary};
@@ -248,7 +249,7 @@ impl<'a> Retrained<'a> {
                 failure = Some(error);
                 false
             });
-            if go_on && !interrupted() { Flow::Continue } else { Flow::Stop }
+            if go_on && !interrupt::asked() { Flow::Continue } else { Flow::Stop }
         };
         let outcome = trainer.fit(&samples.train, &mut observe);
         progress.stop();

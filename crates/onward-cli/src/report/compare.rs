@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 /// A run to compare.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     pub path: PathBuf,
     pub experiment: Experiment,
@@ -42,6 +42,15 @@ impl Comparison {
     /// Groups the runs, in the order in which they are named.
     pub fn new(runs: Vec<Run>) -> Self {
         let tested = runs.iter().all(|run| run.summary.is_some());
+        Self::by(runs, tested)
+    }
+
+    /// The same by the last validation errors, whether the test errors are known or not.
+    pub fn validated(runs: Vec<Run>) -> Self {
+        Self::by(runs, false)
+    }
+
+    fn by(runs: Vec<Run>, tested: bool) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for run in runs {
             match groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) {
@@ -108,11 +117,13 @@ impl Comparison {
     /// The page.
     pub fn html(&self) -> String {
         let runs: usize = self.groups.iter().map(|group| group.runs.len()).sum();
-        let mut body = format!("<h1>{runs} runs compared</h1>\n");
-        body.push_str(&self.table());
-        body.push_str(&self.curves());
-        body.push_str(&self.differences());
+        let body = format!("<h1>{runs} runs compared</h1>\n{}", self.sections());
         html::page(&format!("{runs} runs compared"), &body)
+    }
+
+    /// What a page says of them.
+    pub fn sections(&self) -> String {
+        [self.table(), self.curves(), self.differences()].concat()
     }
 
     fn table(&self) -> String {

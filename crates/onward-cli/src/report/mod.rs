@@ -2,12 +2,12 @@
 
 pub mod compare;
 mod figure;
-mod html;
+pub mod html;
 mod image;
 mod layers;
 pub mod mistakes;
 pub mod probed;
-mod stats;
+pub mod stats;
 
 use crate::experiment::Experiment;
 use crate::health::{Finding, Layers, examine};
