@@ -2,7 +2,7 @@
 
 use crate::commands::{
     bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream,
-    sweep, train, verify,
+    sweep, train, verify, watch,
 };
 use clap::{Parser, Subcommand};
 
@@ -26,6 +26,8 @@ pub enum Command {
     Predict(predict::Args),
     /// Learn from records as they come, and say at once what each is taken for and how unusual it is.
     Stream(Box<stream::Args>),
+    /// Follow a run that trains elsewhere, by the files in its directory.
+    Watch(watch::Args),
     /// Say what a run or a checkpoint is, and how it went.
     Inspect(inspect::Args),
     /// Say what is wrong with a run, and what helps.
@@ -57,6 +59,7 @@ itself, to be more active on real data and less on data that should not occur.
 
   onward train                 train on MNIST, which is built in: under a minute
   onward inspect RUN           how that went
+  onward watch RUN             how it goes, from another terminal
   onward doctor RUN            what is wrong with it, if anything
   onward verify RUN            train it again: does it come to the same bits?
   onward report RUN RUN        runs compared: errors and curves, as a page

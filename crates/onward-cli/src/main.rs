@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Some(Command::Train(args)) => commands::train::run(args),
         Some(Command::Eval(args)) => commands::eval::run(args),
         Some(Command::Predict(args)) => commands::predict::run(args),
+        Some(Command::Watch(args)) => commands::watch::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args),
         Some(Command::Doctor(args)) => commands::doctor::run(args),
         Some(Command::Verify(args)) => commands::verify::run(args),

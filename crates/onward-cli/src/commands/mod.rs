@@ -15,3 +15,4 @@ pub mod stream;
 pub mod sweep;
 pub mod train;
 pub mod verify;
+pub mod watch;

@@ -80,7 +80,12 @@ impl Lines<'_> {
         let (low, high) = span(points().map(|(_, y)| *y));
         // From zero, unless that would leave little to see.
         let low = if low >= 0.0 && low < 0.6 * high { 0.0 } else { low };
-        let (low, high) = if high > low { (low, high + 0.05 * (high - low)) } else { (low - 0.5, high + 0.5) };
+        let (low, high) = match high > low {
+            true => (low, high + 0.05 * (high - low)),
+            // Shares, counts and errors that are always 0 are never below.
+            false if low == 0.0 => (0.0, 1.0),
+            false => (low - 0.5, high + 0.5),
+        };
         let (low_x, high_x) = if high_x > low_x { (low_x, high_x) } else { (low_x - 0.5, high_x + 0.5) };
         let svg = draw(self.title, |root| {
             let mut chart = axes(root).build_cartesian_2d(low_x..high_x, low..high)?;
@@ -99,7 +104,7 @@ impl Lines<'_> {
             let few = self.series.iter().all(|series| series.points.len() <= 12);
             for series in &self.series {
                 let style = series.ink.marker().stroke_width(3);
-                let points: Vec<_> = series.points.iter().filter(finite).copied().collect();
+                let points = outlined(series.points.iter().filter(finite).copied().collect());
                 if few && series.ink != Ink::Level {
                     let dots = points.iter().map(|&point| Circle::new(point, 5, series.ink.marker().filled()));
                     chart.draw_series(dots)?;
@@ -112,6 +117,23 @@ impl Lines<'_> {
         keys.dedup();
         figure(self.title, self.unit, &keys, &svg)
     }
+}
+
+/// Points that a line has at most: more than the figure has pixels are only weight.
+const POINTS: usize = 800;
+
+/// A line that looks the same with few points: of all that fall together, the lowest and the highest, in their order.
+fn outlined(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    if points.len() <= POINTS {
+        return points;
+    }
+    let ends = |part: &[(f64, f64)]| {
+        let by = |&a: &usize, &b: &usize| part[a].1.total_cmp(&part[b].1);
+        let (low, high) = ((0..part.len()).min_by(by), (0..part.len()).max_by(by));
+        let (low, high) = (low.expect("no part is empty"), high.expect("no part is empty"));
+        [part[low.min(high)], part[low.max(high)]]
+    };
+    points.chunks(points.len().div_ceil(POINTS / 2)).flat_map(ends).collect()
 }
 
 /// How often values occur: bins of equal width from `low` to `high`.
@@ -242,6 +264,18 @@ mod tests {
         // The second of six colours, dashed.
         assert!(html.contains("stroke=\"#010101\""), "{html}");
         assert!(lines(vec![(1.0, 0.0)]).contains("<circle"), "one epoch is a dot");
+    }
+
+    #[test]
+    fn long_lines_keep_their_outline() {
+        let line = |n: usize| (0..n).map(|i| (i as f64, if i == 12_345 { 9.0 } else { (i % 2) as f64 })).collect();
+        let short: Vec<(f64, f64)> = line(800);
+        assert_eq!(outlined(short.clone()), short);
+        let thin = outlined(line(50_000));
+        assert_eq!(thin.len(), 800);
+        assert_eq!(thin[..2], [(0.0, 0.0), (123.0, 1.0)]);
+        assert!(thin.contains(&(12_345.0, 9.0)), "a peak is lost");
+        assert!(thin.is_sorted_by(|a, b| a.0 < b.0));
     }
 
     #[test]
