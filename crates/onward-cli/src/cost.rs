@@ -3,7 +3,7 @@
 
 use onward::Trainer;
 use onward::engine::limits::{bandwidth, peak_flops};
-use onward::settings::{LabelPlace, LayerSettings, NegativesKind, Precision, Rule};
+use onward::settings::{LabelPlace, LayerSettings, Precision, Rule};
 
 /// Bytes that a step of the optimiser moves for each weight: weight and smoothed gradient, read and written.
 const BYTES_PER_WEIGHT: f64 = 16.0;
@@ -54,6 +54,7 @@ impl Limits {
         let bytes = match recipe.rule {
             Rule::ForwardForward | Rule::Backprop => weights * BYTES_PER_WEIGHT * moments,
             Rule::Perturbation => weights * 3.0 * 8.0,
+            Rule::RandomLayers => weights * 4.0,
         };
         let fits = weights * 8.0 < 24e6;
         Some(2.0 * multiply_adds / peak + bytes / self.bandwidth[usize::from(!fits)])
@@ -66,10 +67,11 @@ fn rows(trainer: &Trainer, l: usize) -> f64 {
     match recipe.rule {
         Rule::Backprop => return if l == 0 { 2.0 } else { 3.0 },
         Rule::Perturbation => return 2.0,
+        Rule::RandomLayers => return 1.0,
         Rule::ForwardForward => {}
     }
     let active = trainer.active_rows();
-    let other_inputs = matches!(recipe.negatives.kind, NegativesKind::Hybrid | NegativesKind::Shuffled);
+    let other_inputs = !recipe.negatives.kind.changes_labels();
     if recipe.recurrent.iterations > 0 {
         let start = if other_inputs { 3.0 } else { 1.0 };
         return start + f64::from(recipe.recurrent.iterations) * 2.0 * (1.0 + active);

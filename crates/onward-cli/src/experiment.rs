@@ -91,6 +91,8 @@ embedded![
     "cifar10",
     "cifar10-max",
     "cifar10-backprop",
+    "sleep",
+    "sleep-small",
 ];
 
 impl Experiment {

@@ -49,8 +49,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("about", Text, "What it shows, in a sentence."),
     setting(
         "rule",
-        Word(&["forward-forward", "backprop", "perturbation"]),
-        "How weights learn: each layer for itself, from a positive and a negative pass; or, to compare with, by the head's gradient sent down through all layers, or by random nudges of all weights.",
+        Word(&["forward-forward", "backprop", "perturbation", "random-layers"]),
+        "How weights learn: each layer for itself, from a positive and a negative pass; or, to compare with, by the head's gradient sent down through all layers, by random nudges of all weights, or not at all (the head alone learns).",
     ),
     setting(
         "seed",
@@ -148,8 +148,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer.initial", Number(0.0, 100.0), "What the mean activities start from."),
     setting(
         "negatives.kind",
-        Word(&["hard", "uniform", "hybrid", "shuffled"]),
-        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, or one with its parts in another order.",
+        Word(&["hard", "uniform", "hybrid", "shuffled", "generated"]),
+        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, one with its parts in another order, or texts that the net writes itself.",
     ),
     setting(
         "negatives.blurs",
@@ -205,6 +205,11 @@ pub const SETTINGS: &[Setting] = &[
         "training.schedule",
         Word(&["half-then-linear", "cosine", "constant"]),
         "How the learning rates fall: not at all for the first half, then on a line to zero; on a cosine wave; or not at all.",
+    ),
+    setting(
+        "training.phase",
+        Whole(0, 1_000_000_000),
+        "Steps that learn from positive data alone, before as many learn from negative data alone; 0: every step learns from both.",
     ),
     setting(
         "training.rest",
@@ -557,7 +562,7 @@ mod tests {
         assert_eq!(refused("epochs = 3"), "my.toml:1: there is no setting `epochs`; did you mean `training.epochs`?");
         assert_eq!(
             refused("\n[negatives]\nkind = \"hart\""),
-            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\" or \"hybrid\" or \"shuffled\"; did you mean \"hard\"?"
+            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\" or \"hybrid\" or \"shuffled\" or \"generated\"; did you mean \"hard\"?"
         );
         assert_eq!(
             refused("[training]\nbatch = 0"),

@@ -35,12 +35,19 @@ pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
     let known = onward_data::known(source).filter(|_| !Path::new(source).exists());
     let cache = onward_data::cache_dir();
     let path = known.map_or(Path::new(source).to_owned(), |known| cache.join(known.name));
+    let text = Path::new(source).extension().is_some_and(|end| end == "txt");
     let loaded = onward_data::open(&path).map_err(|error| match known {
+        None if text && !Path::new(source).exists() => Usage(format!(
+            "{source} is not here: give a text with --data PATH, such as Aesop's fables, which are in the public domain"
+        )),
         Some(known) if !known.is_in(&cache) => {
             Usage(format!("{source} is not here, or not all of it: fetch it with `onward data fetch {source}`"))
         }
         _ => Usage(error.to_string()),
     })?;
+    if let Some(note) = &loaded.note {
+        eprintln!("{source}: {note}");
+    }
     Ok((loaded.train, loaded.test))
 }
 

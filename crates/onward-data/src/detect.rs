@@ -2,7 +2,7 @@
 
 use crate::cifar::{self, Cifar};
 use crate::error::{Error, Result};
-use crate::{folder, idx, npy, table};
+use crate::{folder, idx, npy, table, text};
 use onward::{Dataset, Shape};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub enum Kind {
     Npz,
     /// Folders of images by class.
     Folder,
+    /// A text.
+    Text,
 }
 
 impl std::fmt::Display for Kind {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Kind {
             Kind::Npy => "NPY",
             Kind::Npz => "NPZ",
             Kind::Folder => "images by class",
+            Kind::Text => "text",
         })
     }
 }
@@ -48,12 +51,22 @@ pub struct Loaded {
     pub kind: Kind,
     /// Where it is.
     pub path: PathBuf,
+    /// What the reader had to leave out, where that should be known.
+    pub note: Option<String>,
 }
 
 /// Training and test samples.
 pub(crate) struct Split {
     pub train: Dataset,
     pub test: Option<Dataset>,
+    pub note: Option<String>,
+}
+
+impl Split {
+    /// All that was there.
+    pub fn whole(train: Dataset, test: Option<Dataset>) -> Self {
+        Split { train, test, note: None }
+    }
 }
 
 /// Reads the data at `path`, whatever its kind.
@@ -63,7 +76,7 @@ pub(crate) struct Split {
 pub fn open(path: &Path) -> Result<Loaded> {
     let found = std::fs::metadata(path).map_err(Error::unread(path))?;
     let (kind, split) = if found.is_dir() { open_folder(path)? } else { open_file(path, found.len(), None)? };
-    let Split { train, test } = split;
+    let Split { train, test, note } = split;
     if let Some(test) = &test
         && (test.shape() != train.shape() || test.classes().len() > train.classes().len())
     {
@@ -76,7 +89,7 @@ pub fn open(path: &Path) -> Result<Loaded> {
         );
         return Err(Error::new(path, problem));
     }
-    Ok(Loaded { train, test, kind, path: path.to_owned() })
+    Ok(Loaded { train, test, kind, path: path.to_owned(), note })
 }
 
 /// Reads samples of `shape`, labelled or not: a CSV file may hold nothing but features. Where the data has a test split,
@@ -86,7 +99,7 @@ pub fn open(path: &Path) -> Result<Loaded> {
 /// As [`open`]; also where the samples have another shape.
 pub fn open_samples(path: &Path, shape: Shape) -> Result<Dataset> {
     let found = std::fs::metadata(path).map_err(Error::unread(path))?;
-    let (_, Split { train, test }) =
+    let (_, Split { train, test, .. }) =
         if found.is_dir() { open_folder(path)? } else { open_file(path, found.len(), Some(shape.len()))? };
     let data = test.unwrap_or(train);
     if data.shape() != shape {
@@ -99,11 +112,11 @@ fn open_folder(path: &Path) -> Result<(Kind, Split)> {
     if let Some((images, labels)) = idx::find(path, &["train"]) {
         let test = idx::find(path, &["t10k", "test"]);
         let test = test.map(|(images, labels)| idx::read(&images, labels.as_deref())).transpose()?;
-        return Ok((Kind::Idx, Split { train: idx::read(&images, labels.as_deref())?, test }));
+        return Ok((Kind::Idx, Split::whole(idx::read(&images, labels.as_deref())?, test)));
     }
     if let Some((kind, train, test)) = cifar::find(path) {
         let test = if test.is_empty() { None } else { Some(cifar::read(kind, &test)?) };
-        return Ok((Kind::Cifar, Split { train: cifar::read(kind, &train)?, test }));
+        return Ok((Kind::Cifar, Split::whole(cifar::read(kind, &train)?, test)));
     }
     if folder::is(path) {
         return Ok((Kind::Folder, folder::read(path)?));
@@ -128,18 +141,20 @@ fn open_folder(path: &Path) -> Result<(Kind, Split)> {
 
 /// `features`: of how many values a sample is, where that is known.
 fn open_file(path: &Path, length: u64, features: Option<usize>) -> Result<(Kind, Split)> {
-    let mut magic = Vec::new();
+    let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::unread(path))?;
-    file.take(8).read_to_end(&mut magic).map_err(Error::unread(path))?;
+    file.take(1_000).read_to_end(&mut start).map_err(Error::unread(path))?;
     let end = path.extension().map(|end| end.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let alone = |train: Result<Dataset>| train.map(|train| Split { train, test: None });
-    match &magic[..] {
+    let alone = |train: Result<Dataset>| train.map(|train| Split::whole(train, None));
+    let magic = &start[..start.len().min(8)];
+    match magic {
         [] => Err(Error::new(path, "it is empty")),
         [0x1f, 0x8b, ..] | [0, 0, 8, 1..=4, ..] => {
             Ok((Kind::Idx, alone(idx::read(path, idx::labels_beside(path).as_deref()))?))
         }
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok((Kind::Npy, alone(npy::read(path))?)),
         [b'P', b'K', 3 | 5, ..] => Ok((Kind::Npz, npy::read_archive(path)?)),
+        _ if end == "txt" && text::is(&start) => Ok((Kind::Text, text::read(path, length)?)),
         _ if matches!(&*end, "csv" | "txt" | "data") => Ok((Kind::Csv, alone(table::read(path, features))?)),
         _ => match Cifar::of_length(length) {
             Some(kind) if end == "bin" => Ok((Kind::Cifar, alone(cifar::read(kind, &[path.to_owned()]))?)),
@@ -147,7 +162,7 @@ fn open_file(path: &Path, length: u64, features: Option<usize>) -> Result<(Kind,
                 path,
                 format!(
                     "its first bytes are {magic:02x?} and its name ends in \"{end}\"; expected IDX (raw or gzipped), NPY, \
-                     NPZ, CIFAR (.bin) or CSV (.csv)"
+                     NPZ, CIFAR (.bin), CSV (.csv) or a text (.txt)"
                 ),
             )),
         },

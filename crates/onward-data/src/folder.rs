@@ -19,12 +19,12 @@ pub fn is(folder: &Path) -> bool {
 /// The images of a folder.
 pub fn read(folder: &Path) -> Result<Split> {
     if !folder.join("train").is_dir() {
-        return Ok(Split { train: read_classes(folder, None)?, test: None });
+        return Ok(Split::whole(read_classes(folder, None)?, None));
     }
     let train = read_classes(&folder.join("train"), None)?;
     let test = TEST.iter().map(|name| folder.join(name)).find(|test| test.is_dir());
     let test = test.map(|test| read_classes(&test, Some(&train))).transpose()?;
-    Ok(Split { train, test })
+    Ok(Split::whole(train, test))
 }
 
 /// The images of each class folder; `like`: another split, whose classes and shape these must have.

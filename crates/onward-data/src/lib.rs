@@ -13,6 +13,7 @@ mod idx;
 mod npy;
 pub mod records;
 mod table;
+mod text;
 
 pub use detect::{Kind, Loaded, open, open_samples};
 pub use error::{Error, Result};

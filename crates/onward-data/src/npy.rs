@@ -42,7 +42,7 @@ pub fn read_archive(path: &Path) -> Result<Split> {
         Ok(None)
     };
     match (first(&TRAIN)?, first(&TEST)?) {
-        (Some(train), test) => Ok(Split { train, test }),
+        (Some(train), test) => Ok(Split::whole(train, test)),
         (None, _) => {
             let names: Vec<_> = archive.file_names().flatten().map(|name| name.into_owned()).collect();
             Err(Error::new(path, format!("it holds {names:?}, expected `x` and `y`, or `x_train` and `y_train`")))

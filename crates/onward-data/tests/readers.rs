@@ -317,3 +317,32 @@ proptest! {
         let _ = open(&put(&folder, name, damaged));
     }
 }
+
+#[test]
+fn a_text_is_windows_and_what_comes_next() {
+    let folder = tempdir().unwrap();
+    let text = "The fox, it is said; ".repeat(60) + "“1”";
+    let loaded = open(&put(&folder, "fables.txt", &text)).unwrap();
+    assert_eq!((loaded.kind, loaded.train.shape()), (Kind::Text, Shape::image(1, 10, 30)));
+    // 1,260 symbols are twelve strings of 100, the last one to test on, 90 windows each.
+    assert_eq!((loaded.train.len(), loaded.test.unwrap().len()), (990, 90));
+    let first: Vec<usize> =
+        (0..10).map(|i| bytes(&loaded.train)[i * 30..][..30].iter().position(|b| *b == 255).unwrap()).collect();
+    assert_eq!(first, [19, 7, 4, 26, 5, 14, 23, 27, 26, 8], "`the fox, i`");
+    let next: Vec<&str> = loaded.train.labels()[..4].iter().map(|l| &*loaded.train.classes()[*l as usize]).collect();
+    assert_eq!(next, ["t", "space", "i", "s"]);
+    assert_eq!(
+        loaded.note.unwrap(),
+        "left out 3 characters outside the alphabet (a to z, space , ; .): 1 (1), “ (1), ” (1)"
+    );
+
+    refused(&put(&folder, "short.txt", "too short"), "it has 9 characters of the alphabet, expected 1000 at least");
+    refused(&put(&folder, "latin.txt", b"caf\xe9 is not UTF-8"), "byte 3 is not UTF-8 text");
+    let huge = folder.path().join("huge.txt");
+    std::fs::write(&huge, "a")
+        .and_then(|()| std::fs::File::options().write(true).open(&huge)?.set_len(1 << 40))
+        .unwrap();
+    refused(&huge, "expected a text of at most 4000000");
+    let table = open(&put(&folder, "table.txt", "a,b\n1,2\n3,4\n")).unwrap();
+    assert_eq!(table.kind, Kind::Csv);
+}

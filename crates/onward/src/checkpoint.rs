@@ -34,6 +34,9 @@ const VERSION: u32 = 1;
 /// Which samples rest until when (`training.rest`).
 const REST: &str = "training.rest";
 
+/// What the source of negative data remembers.
+const NEGATIVES: &str = "training.negatives";
+
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -92,7 +95,9 @@ impl Trainer {
     pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
         let rest = self.rest().map(|rest| Tensor::u8(REST, &[rest.len(), 6], rest.to_bytes()));
         let training = Some((self.position(), self.totals().clone()));
-        write(self.network(), training, Vec::from_iter(rest), notes, path.as_ref(), Replaced::Kept)
+        let negatives = self.negatives().tensors().into_iter().map(|tensor| tensor.within(NEGATIVES));
+        let tensors = rest.into_iter().chain(negatives).collect();
+        write(self.network(), training, tensors, notes, path.as_ref(), Replaced::Kept)
     }
 
     /// Goes on where a checkpoint was saved: training ends in the same bits as if it had never stopped.
@@ -127,7 +132,9 @@ impl Trainer {
         };
         let rest = file.tensors.iter().find(|t| t.name == REST);
         let rest = rest.map(|t| Tensors(&file.tensors).u8(REST, &t.shape)).transpose()?;
-        self.go_on_from(*position, totals.clone(), rest).map_err(Error::Data)
+        self.go_on_from(*position, totals.clone(), rest).map_err(Error::Data)?;
+        let remembered = Tensor::of(&file.tensors, NEGATIVES);
+        if remembered.is_empty() { Ok(()) } else { self.negatives_mut().restore(&remembered) }
     }
 }
 

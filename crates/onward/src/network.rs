@@ -10,7 +10,7 @@ use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, Normalization, Recipe, Rule};
+use crate::settings::{LabelPlace, NegativesKind, Normalization, Recipe, Rule};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -59,6 +59,17 @@ impl Network {
                     "\"replace\" puts the {} classes in place of the first inputs, but a sample has only {}: use \"prepend\"",
                     classes.len(),
                     shape.len()
+                ),
+            ));
+        }
+        let texts = recipe.rule == Rule::ForwardForward && recipe.negatives.kind == NegativesKind::Generated;
+        if texts && (shape.channels != 1 || shape.width != classes.len()) {
+            return Err(Error::setting(
+                "negatives.kind",
+                format!(
+                    "\"generated\" writes texts: expected samples that are windows of symbols, one-hot, 1×window×{}, and the \
+                     next symbol as their class; found samples of {shape}",
+                    classes.len()
                 ),
             ));
         }

@@ -12,6 +12,9 @@ use crate::readout::{ROWS, softmax};
 use crate::recurrent::{self, Held, States};
 use crate::settings::Rule;
 
+/// Rounds of negatives drawn where each depends on the one before: as many as make a text all the net's own.
+const ROUNDS: usize = 10;
+
 /// What the layers make of `N` samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probe {
@@ -58,7 +61,7 @@ impl Network {
         for (layer, stage) in probe.layers.iter_mut().zip(self.stages()) {
             layer.alive = vec![false; stage.layer.outputs()];
         }
-        let mut negatives = negatives::from_settings(self.recipe().negatives);
+        let mut negatives = negatives::from_recipe(self.recipe());
         let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), Default::default());
         let tried = self.label_width();
         let chunk = (ROWS / (2 + tried)).max(2);
@@ -71,14 +74,25 @@ impl Network {
                 append(&mut probe.negative.inputs, negative.inputs);
                 continue;
             }
-            let prediction = self.head().map(|_| {
-                let mut scores = crate::readout::one_pass(self, &batch, &mut buffers);
+            let mut predict = |batch: &Batch| {
+                let mut scores = crate::readout::one_pass(self, batch, &mut buffers);
                 scores.chunks_exact_mut(self.classes()).for_each(softmax);
                 scores
-            });
-            let (classes, prediction) = (self.classes(), prediction.as_deref());
-            let positive = Positive { batch: &batch, shape: self.shape(), classes, prediction };
-            let negative = negatives.draw(&positive, &mut stream(self.recipe().seed.0, "probe", start as u64));
+            };
+            let prediction = self.head().map(|_| predict(&batch));
+            let mut random = stream(self.recipe().seed.0, "probe", start as u64);
+            let (shape, classes, prediction) = (self.shape(), self.classes(), prediction.as_deref());
+            let positive = Positive { batch: &batch, shape, classes, prediction, answers: None };
+            let mut negative = None;
+            for _ in 0..ROUNDS {
+                let Some(inputs) = negatives.ask(&positive) else { break };
+                let mut asked = batch.clone();
+                asked.extend(self, &inputs);
+                let answers = predict(&asked).split_off(n * classes);
+                let answered = Positive { answers: Some(&answers), ..positive };
+                negative = Some(negatives.draw(&answered, &mut random));
+            }
+            let negative = negative.unwrap_or_else(|| negatives.draw(&positive, &mut random));
             negative.inputs.iter().for_each(|inputs| batch.extend(self, inputs));
 
             // Positive rows, negative rows, then every label for each sample.
@@ -141,7 +155,8 @@ impl Network {
             scores.chunks_exact_mut(classes).for_each(softmax);
             scores
         });
-        let positive = Positive { batch, shape: self.shape(), classes, prediction: prediction.as_deref() };
+        let prediction = prediction.as_deref();
+        let positive = Positive { batch, shape: self.shape(), classes, prediction, answers: None };
         let negative = negatives.draw(&positive, &mut stream(self.recipe().seed.0, "probe", draw));
         let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
         let labels: Vec<Label> = batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();

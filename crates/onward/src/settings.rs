@@ -73,6 +73,8 @@ pub enum Rule {
     Backprop,
     /// All weights are nudged at random, and step along the nudge as far as it helped: for comparison.
     Perturbation,
+    /// Layers stay as random as they start, and only the head learns: for comparison.
+    RandomLayers,
 }
 
 /// The seed of all random streams.
@@ -499,6 +501,8 @@ pub enum NegativesKind {
     Hybrid,
     /// The same input with its parts in another order.
     Shuffled,
+    /// Texts that the net writes itself, symbol by symbol (paper, section 5 and its draft).
+    Generated,
 }
 
 impl NegativesKind {
@@ -617,6 +621,9 @@ pub struct TrainingSettings {
     pub order: Order,
     /// How the learning rates fall.
     pub schedule: Schedule,
+    /// Steps that learn from positive data alone before as many learn from negative data alone (paper, section 5), up to
+    /// 1,000,000,000; 0: every step learns from both.
+    pub phase: u64,
     /// Samples that every layer has solved rest for 1, then 2, then 4 … epochs, up to this many; 0: none rests. Up to 1,000.
     pub rest: u32,
     /// A sample's step in a layer is left out where `1 − p` (or `p`, negative) is below this, 0 to 0.1. The default is
@@ -631,8 +638,19 @@ impl Default for TrainingSettings {
             batch: 100,
             order: Order::Simultaneous,
             schedule: Schedule::HalfThenLinear,
+            phase: 0,
             rest: 0,
             negligible: 6e-8,
+        }
+    }
+}
+
+impl TrainingSettings {
+    /// Whether positive and whether negative data is learned from in step `step` (from 0).
+    pub fn learns_from(&self, step: u64) -> (bool, bool) {
+        match step.checked_div(self.phase) {
+            None => (true, true),
+            Some(phases) => (phases.is_multiple_of(2), !phases.is_multiple_of(2)),
         }
     }
 }
@@ -759,6 +777,21 @@ impl Recipe {
                 "samples can rest only where all layers learn together, but `training.order` is \"greedy\": set one of them back",
             ));
         }
+        range("training.phase", self.training.phase, 0, 1_000_000_000)?;
+        if self.training.phase > 0 {
+            let refused = |key: &str, why: &str| {
+                Err(Error::setting(key, format!("{why}, but `training.phase` is above 0: set one of them back")))
+            };
+            if self.rule != Rule::ForwardForward {
+                return refused("rule", "only \"forward-forward\" has positive and negative data");
+            }
+            if self.objective == ObjectiveSettings::Symmetric {
+                return refused("objective.kind", "\"symmetric\" compares positive with negative data in each step");
+            }
+            if self.training.rest > 0 {
+                return refused("training.rest", "samples rest once both passes have solved them");
+            }
+        }
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
         range("recurrent.iterations", self.recurrent.iterations, 0, 1_000)?;
         range("recurrent.keep", self.recurrent.keep, 0.0, BELOW_1)?;
@@ -811,6 +844,9 @@ impl Recipe {
             if !self.head.enabled {
                 return refused("head.enabled", "without a softmax head there is nothing to learn from");
             }
+            if self.rule == Rule::RandomLayers && self.head.memory == HeadMemory::Recompute {
+                return refused("head.memory", "\"recompute\" takes up what layers learn from, which they do not");
+            }
             if self.training.order == Order::Greedy {
                 return refused("training.order", "\"greedy\" trains layers one after another");
             }
@@ -843,6 +879,24 @@ impl Recipe {
             ));
         }
         let forward_forward = self.rule == Rule::ForwardForward;
+        if forward_forward && self.negatives.kind == NegativesKind::Generated {
+            let refused = |key: &str, why: &str| {
+                let with = "`negatives.kind` \"generated\" writes texts by what the softmax head predicts";
+                Err(Error::setting(key, format!("{with}, but {why}: set one of them back")))
+            };
+            if !self.head.enabled {
+                return refused("head.enabled", "there is no head");
+            }
+            if self.training.order == Order::Greedy {
+                return refused("training.order", "with \"greedy\" the head learns only when the layers below have");
+            }
+            if self.recurrent.iterations > 0 {
+                return refused("recurrent.iterations", "a recurrent network looks at one input for many moments");
+            }
+            if self.network.label == LabelPlace::Replace {
+                return refused("network.label", "with \"replace\" the label takes the place of the oldest symbol");
+            }
+        }
         if forward_forward && self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
             return Err(Error::setting(
                 "negatives.kind",

@@ -67,6 +67,8 @@ enum Choice {
     Backprop,
     /// Random nudges of all weights, kept as far as they helped.
     Perturbation,
+    /// Layers that stay random, and a head that learns.
+    RandomLayers,
 }
 
 impl Choice {
@@ -75,6 +77,7 @@ impl Choice {
             Choice::ForwardForward => Rule::ForwardForward,
             Choice::Backprop => Rule::Backprop,
             Choice::Perturbation => Rule::Perturbation,
+            Choice::RandomLayers => Rule::RandomLayers,
         }
     }
 
@@ -85,7 +88,7 @@ impl Choice {
     /// What people would set for this rule where the experiment was made for Forward-Forward.
     fn customary(self) -> &'static [&'static str] {
         match self {
-            Choice::ForwardForward => &[],
+            Choice::ForwardForward | Choice::RandomLayers => &[],
             Choice::Backprop => &["optimizer.rate=0.1", "optimizer.weight_cost=0.0001", "head.weight_cost=0.0001"],
             // Divided by the number of parameters: see `rival::perturbation`.
             Choice::Perturbation => &["optimizer.rate=10.0"],

@@ -1,17 +1,22 @@
 //! Where negative data comes from.
 
+mod generated;
 mod hybrid;
 mod shuffled;
 pub(crate) mod wrong_label;
 
+pub use generated::Generated;
 pub use hybrid::Hybrid;
 pub use shuffled::Shuffled;
 pub use wrong_label::{Hard, Uniform};
 
 use crate::Shape;
 use crate::batch::Batch;
+use crate::error::Result;
+use crate::network::Network;
 use crate::random::Random;
-use crate::settings::{NegativesKind, NegativesSettings};
+use crate::settings::{LabelPlace, NegativesKind, Recipe};
+use crate::tensor::Tensor;
 use std::fmt::Debug;
 
 /// A source of negative data: for each positive sample one that should not occur.
@@ -21,6 +26,27 @@ use std::fmt::Debug;
 pub trait Negatives: Debug + Send {
     /// A negative sample for each of the batch.
     fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative;
+
+    /// Inputs `(B, shape)` that the net shall predict a class for before [`Negatives::draw`], which then finds its
+    /// [`Positive::answers`].
+    fn ask(&mut self, positive: &Positive<'_>) -> Option<Vec<f32>> {
+        let _ = positive;
+        None
+    }
+
+    /// What it remembers from step to step, for checkpoints.
+    fn tensors(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// Takes over tensors as [`Negatives::tensors`] gave them.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) naming the tensor that is missing or has another shape.
+    fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
+        let _ = tensors;
+        Ok(())
+    }
 }
 
 /// What negative samples are made from: a batch of `B` positive ones.
@@ -35,6 +61,18 @@ pub struct Positive<'a> {
     /// The softmax head's class probabilities `(B, K)` for the neutral pass, where they are there already: with greedy
     /// order, the layers that the head reads come later.
     pub prediction: Option<&'a [f32]>,
+    /// The head's class probabilities `(B, K)` for the inputs that [`Negatives::ask`] asked about, where there is a head that
+    /// has started to learn.
+    pub answers: Option<&'a [f32]>,
+}
+
+impl<'a> Positive<'a> {
+    /// A batch, and what the head has predicted, of its samples and of what was asked about; empty where it has not.
+    pub(crate) fn new(network: &Network, batch: &'a Batch, (own, asked): (&'a [f32], &'a [f32])) -> Self {
+        let given = |p: &'a [f32]| (!p.is_empty()).then_some(p);
+        let (shape, classes) = (network.shape(), network.classes());
+        Positive { batch, shape, classes, prediction: given(own), answers: given(asked) }
+    }
 }
 
 /// `B` negative samples: what differs from the positive ones.
@@ -58,13 +96,15 @@ impl Negative {
     }
 }
 
-/// The source that the settings name.
-pub fn from_settings(settings: NegativesSettings) -> Box<dyn Negatives> {
+/// The source that the recipe names.
+pub fn from_recipe(recipe: &Recipe) -> Box<dyn Negatives> {
+    let settings = recipe.negatives;
     match settings.kind {
         NegativesKind::Hard => Box::new(Hard),
         NegativesKind::Uniform => Box::new(Uniform),
         NegativesKind::Hybrid => Box::new(Hybrid { blurs: settings.blurs }),
         NegativesKind::Shuffled => Box::new(Shuffled { tiles: settings.tiles }),
+        NegativesKind::Generated => Box::new(Generated::new(recipe.network.label != LabelPlace::None)),
     }
 }
 
@@ -88,6 +128,6 @@ mod tests {
     }
 
     pub fn positive(batch: &Batch, shape: Shape) -> Positive<'_> {
-        Positive { batch, shape, classes: 2, prediction: None }
+        Positive { batch, shape, classes: 2, prediction: None, answers: None }
     }
 }

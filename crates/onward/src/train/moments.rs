@@ -27,15 +27,12 @@ impl Trainer {
                 head.add(l, &y.as_inputs(), &mut work.answer, &mut work.logits);
             }
             std::mem::swap(&mut work.kept, &mut work.states.layers);
+            self.find_head_direction();
             self.teach_head();
             std::mem::swap(&mut self.work.kept, &mut self.work.states.layers);
         }
-        let positive = Positive {
-            batch: &self.work.batch,
-            shape: self.network.shape(),
-            classes: self.network.classes(),
-            prediction: self.network.head().is_some().then_some(&self.work.logits[..]),
-        };
+        let predicted = if self.network.head().is_some() { &self.work.logits[..] } else { &[] };
+        let positive = Positive::new(&self.network, &self.work.batch, (predicted, &[]));
         let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
 
         let work = &mut self.work;
@@ -61,7 +58,15 @@ impl Trainer {
                 let (x, y) = work.states.answer(&self.network, held, l);
                 check_finite(y, l, position.step)?;
                 let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
-                loss += find_directions(stage, &recipe, y, totals, &mut work.solved, &mut work.scratch.direction);
+                loss += find_directions(
+                    stage,
+                    &recipe,
+                    position.step,
+                    y,
+                    totals,
+                    &mut work.solved,
+                    &mut work.scratch.direction,
+                );
                 stage.layer.update(&x, &work.scratch.direction, &step);
                 work.states.take_in(l, recipe.recurrent.keep);
             }

@@ -68,7 +68,7 @@ impl Layers<'_> {
             stage.layer.forward(x, y);
             check_finite(y, l, lesson.taken)?;
             if lesson.learning.contains(&l) && stage.layer.learns() {
-                *loss += find_directions(stage, lesson.recipe, y, totals, solved, &mut scratch.direction);
+                *loss += find_directions(stage, lesson.recipe, lesson.taken, y, totals, solved, &mut scratch.direction);
                 stage.layer.update(x, &scratch.direction, &lesson.step);
             }
             stage.normalization.apply(y);
@@ -93,17 +93,19 @@ pub(crate) fn check_finite(y: &Activity, l: usize, step: u64) -> Result<()> {
     }
 }
 
-/// The directions of a layer's rows: the batch's positive ones, then as many negative ones. Clears the `solved` mark of
+/// The directions of a layer's rows in step `taken`: the batch's positive ones, then as many negative ones. Clears the `solved` mark of
 /// samples that the layer has anything to learn from. Returns the summed loss.
 pub(crate) fn find_directions(
     stage: &mut Stage,
     recipe: &Recipe,
+    taken: u64,
     y: &Activity,
     totals: &mut LayerTotals,
     solved: &mut [bool],
     d: &mut Directions,
 ) -> f64 {
     let (measure, batch) = (&stage.measure, solved.len());
+    let (from_positive, from_negative) = recipe.training.learns_from(taken);
     let goodness: Vec<f32> = (0..2 * batch).map(|r| measure.value(y.row(r), y.squares[r])).collect();
     let (positive, negative) = goodness.split_at(batch);
     let mut slopes = vec![0.0; 2 * batch];
@@ -111,7 +113,8 @@ pub(crate) fn find_directions(
     for n in 0..batch {
         let (a, b) = (measure.logit(positive[n]), measure.logit(negative[n]));
         let terms = recipe.objective.terms(a, b);
-        (slopes[n], slopes[batch + n]) = (terms.positive, terms.negative);
+        slopes[n] = if from_positive { terms.positive } else { 0.0 };
+        slopes[batch + n] = if from_negative { terms.negative } else { 0.0 };
         solved[n] &= terms.positive.abs() < SOLVED && terms.negative.abs() < SOLVED;
         loss += f64::from(terms.loss);
         totals.wrong += u64::from(a <= b);
@@ -120,7 +123,10 @@ pub(crate) fn find_directions(
     totals.positive += positive.iter().map(|&g| f64::from(g)).sum::<f64>();
     totals.negative += negative.iter().map(|&g| f64::from(g)).sum::<f64>();
 
-    stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
+    d.shared.clear();
+    if from_positive {
+        stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
+    }
     d.shared_rows = 0..batch;
     d.rows.clear();
     d.rows.extend((0..2 * batch as u32).filter(|&r| slopes[r as usize].abs() > recipe.training.negligible));

@@ -13,6 +13,7 @@ use crate::network::Network;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Inputs};
 use crate::random::stream;
+use crate::readout::softmax;
 use crate::rival;
 use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Recipe};
 use crate::train::Trainer;
@@ -25,25 +26,30 @@ impl Trainer {
     pub(super) fn two_sweeps(&mut self, prepare: impl FnOnce() -> Option<(u64, Batch)> + Send) -> Result<f64> {
         let (seed, step) = (self.recipe().seed.0, self.position.step);
         self.work.base.clear();
+        let asked = self.negatives.ask(&Positive::new(&self.network, &self.work.batch, (&[], &[])));
+        self.work.asked = asked.is_some();
+        if let Some(inputs) = &asked {
+            self.work.batch.extend(&self.network, inputs);
+        }
         let prediction = !self.head_watches() && self.neutral_sweep();
-        let positive = Positive {
-            batch: &self.work.batch,
-            shape: self.network.shape(),
-            classes: self.network.classes(),
-            prediction: prediction.then_some(&self.work.logits[..]),
+        let predicted = match prediction {
+            true => self.work.logits.split_at(self.work.solved.len() * self.network.classes()),
+            false => Default::default(),
         };
+        let positive = Positive::new(&self.network, &self.work.batch, predicted);
         let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
         if !prediction || self.head_travels() {
             let (loss, ready) = rayon::join(|| self.learning_sweep(&negative), prepare);
             self.work.ready = ready;
             return loss;
         }
-        let head_step = head_step(self.recipe(), self.gain(), self.work.batch.len(), step);
+        let head_step = head_step(self.recipe(), self.gain(), self.work.solved.len(), step);
+        let awake = self.awake();
         let (mut head, kept) = (self.network.head.take(), std::mem::take(&mut self.work.kept));
         let (layers, d) = (self.learning().end, std::mem::take(&mut self.work.head_direction));
         let teach = || {
             let head = head.as_mut().expect("it has predicted");
-            let read = kept.iter().take(layers).enumerate();
+            let read = kept.iter().take(if awake { layers } else { 0 }).enumerate();
             read.for_each(|(l, y)| head.update(l, &y.as_inputs(), &d, &head_step));
         };
         let (loss, (ready, ())) = rayon::join(|| self.learning_sweep(&negative), || rayon::join(prepare, teach));
@@ -51,17 +57,36 @@ impl Trainer {
         loss
     }
 
+    /// A step of the head alone, on layers that stay as they are. Returns its mean loss.
+    pub(super) fn head_alone(&mut self) -> f64 {
+        let before = self.totals.head_loss;
+        self.work.base.clear();
+        self.work.asked = false;
+        self.neutral_sweep();
+        let (recipe, gain, steps) = (self.network.recipe(), self.gain(), self.position.step);
+        let work = &mut self.work;
+        let step = head_step(recipe, gain, work.head_direction.rows.len(), steps);
+        let head = self.network.head.as_mut().expect("check() has looked for the head");
+        work.kept.iter().enumerate().for_each(|(l, y)| head.update(l, &y.as_inputs(), &work.head_direction, &step));
+        (self.totals.head_loss - before) / self.work.solved.len() as f64
+    }
+
+    /// Whether this step learns from positive data; the head learns from no other.
+    fn awake(&self) -> bool {
+        self.recipe().training.learns_from(self.position.step).0
+    }
+
     /// Whether the head learns from the positive rows as they pass: where no label goes in, they are the neutral ones, and
     /// no negatives wait for its prediction.
     fn head_watches(&self) -> bool {
         let keep = self.network.recipe().head.memory == HeadMemory::Keep;
-        self.network.label_width() == 0 && keep && self.head_learns()
+        self.network.label_width() == 0 && keep && self.head_learns() && !self.work.asked
     }
 
     /// Whether the neutral rows travel once more beside the others, for the head to learn from.
     fn head_travels(&self) -> bool {
         let recompute = self.network.recipe().head.memory == HeadMemory::Recompute;
-        recompute && !self.work.head_direction.rows.is_empty()
+        recompute && !self.work.head_direction.rows.is_empty() && self.awake()
     }
 
     /// Whether there is a head, and some layer that it reads has started to learn.
@@ -94,19 +119,23 @@ impl Trainer {
     }
 
     /// Turns the head's logits into probabilities `(B, K)`, and finds where they should go.
-    fn find_head_direction(&mut self) {
+    pub(super) fn find_head_direction(&mut self) {
         let work = &mut self.work;
-        let samples = work.logits.len() / self.network.classes();
+        let (samples, classes) = (work.batch.labels.len(), self.network.classes());
+        let (own, asked) = work.logits.split_at_mut(samples * classes);
+        asked.chunks_exact_mut(classes).for_each(softmax);
         let d = &mut work.head_direction;
         d.rows.clear();
         d.rows.extend(0..samples as u32);
-        self.totals.head_loss += rival::cross_entropy(&mut work.logits, &work.batch.labels, &mut d.values);
+        self.totals.head_loss += rival::cross_entropy(own, &work.batch.labels, &mut d.values);
     }
 
     /// Has the head learn from the layers whose activities are kept.
     pub(super) fn teach_head(&mut self) {
         let (layers, gain, steps) = (self.learning().end, self.gain(), self.position.step);
-        self.find_head_direction();
+        if !self.awake() {
+            return;
+        }
         let work = &mut self.work;
         let step = head_step(self.network.recipe(), gain, work.head_direction.rows.len(), steps);
         let head = self.network.head.as_mut().expect("only a head has logits");
@@ -121,12 +150,12 @@ impl Trainer {
         let (learning, gain, position) = (self.learning(), self.gain(), self.position);
         let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
-        let batch = work.batch.len();
+        let (batch, mut first_negative) = (work.solved.len(), 0);
         if let Some(inputs) = &negative.inputs {
+            first_negative = work.batch.len();
             work.batch.extend(&self.network, inputs);
         }
         let first_read = self.network.first_read();
-        let first_negative = if negative.inputs.is_some() { batch } else { 0 };
         let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
         let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
         let positives = (0..batch).map(|n| (n, label(&work.batch.labels, n)));
@@ -169,6 +198,7 @@ impl Trainer {
             }
         })?;
         if watches {
+            self.find_head_direction();
             self.teach_head();
         }
         let learners = self.network.learners().filter(|l| learning.contains(l)).count();

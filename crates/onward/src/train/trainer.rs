@@ -50,6 +50,8 @@ pub struct Position {
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     pub batch: Batch,
+    /// Whether the batch's second half is what the source of negatives asked about.
+    pub asked: bool,
     /// A batch that was made ready for the step of this number.
     pub ready: Option<(u64, Batch)>,
     /// Memory for the next one.
@@ -84,7 +86,7 @@ impl Trainer {
     /// # Errors
     /// None today; a network that cannot be trained would be refused here.
     pub fn with_network(network: Network) -> Result<Self> {
-        let negatives = negatives::from_settings(network.recipe().negatives);
+        let negatives = negatives::from_recipe(network.recipe());
         let (position, totals) = Default::default();
         let (order, rest, work) = Default::default();
         let (backprop, perturbation) = Default::default();
@@ -129,6 +131,14 @@ impl Trainer {
 
     pub(crate) fn rest(&self) -> Option<&Rest> {
         self.rest.as_ref()
+    }
+
+    pub(crate) fn negatives(&self) -> &dyn Negatives {
+        &*self.negatives
+    }
+
+    pub(crate) fn negatives_mut(&mut self) -> &mut dyn Negatives {
+        &mut *self.negatives
     }
 
     pub(crate) fn network_mut(&mut self) -> &mut Network {
@@ -273,6 +283,7 @@ impl Trainer {
         let loss = match recipe.rule {
             Rule::ForwardForward if self.network.is_recurrent() => self.moments()?,
             Rule::ForwardForward => self.two_sweeps(prepare)?,
+            Rule::RandomLayers => self.head_alone(),
             Rule::Backprop => {
                 let head_step = head_step(&recipe, self.gain(), batch, position.step);
                 let plan = rival::Plan {
@@ -293,7 +304,7 @@ impl Trainer {
             }
         };
         self.network.check_faults()?;
-        if recipe.rule != Rule::ForwardForward {
+        if matches!(recipe.rule, Rule::Backprop | Rule::Perturbation) {
             self.totals.head_loss += loss * batch as f64;
         }
         if recipe.training.rest > 0 {
