@@ -91,6 +91,10 @@ embedded![
     "cifar10",
     "cifar10-max",
     "cifar10-backprop",
+    "one-step",
+    "one-step-small",
+    "spatial-context",
+    "spatial-context-small",
     "sleep",
     "sleep-small",
 ];

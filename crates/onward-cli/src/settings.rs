@@ -148,8 +148,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer.initial", Number(0.0, 100.0), "What the mean activities start from."),
     setting(
         "negatives.kind",
-        Word(&["hard", "uniform", "hybrid", "shuffled", "generated"]),
-        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, one with its parts in another order, or texts that the net writes itself.",
+        Word(&["hard", "uniform", "hybrid", "shuffled", "generated", "context"]),
+        "Wrong labels, as often as the softmax head believes in them or all equally often; or wrong inputs: two samples patched together, one with its parts in another order, texts that the net writes itself; or, in recurrent networks, another sample's context from above.",
     ),
     setting(
         "negatives.blurs",
@@ -162,8 +162,16 @@ pub const SETTINGS: &[Setting] = &[
         Whole(0, 1000),
         "Images are shifted by up to this many pixels each way, anew at each visit.",
     ),
-    setting("optimizer.kind", Word(&["smoothed", "adam"]), "How gradients become steps: smoothed (momentum), or Adam."),
-    setting("optimizer.rate", Number(1e-9, 10.0), "The layers' learning rate."),
+    setting(
+        "optimizer.kind",
+        Word(&["smoothed", "adam", "one-step"]),
+        "How gradients become steps: smoothed (momentum), or Adam; or one sample at a time, in steps that take its goodness to where it should be in every layer at once.",
+    ),
+    setting(
+        "optimizer.rate",
+        Number(1e-9, 10.0),
+        "The layers' learning rate; one-step: which share of the way a step goes, up to 1.",
+    ),
     setting("optimizer.momentum", Number(0.0, 0.999_999), "How much of the smoothed gradient is kept at each step."),
     setting(
         "optimizer.second_momentum",
@@ -171,6 +179,11 @@ pub const SETTINGS: &[Setting] = &[
         "How much of the smoothed squared gradient is kept at each step (adam alone).",
     ),
     setting("optimizer.weight_cost", Number(0.0, 10.0), "How strongly weights are drawn to zero; biases are not."),
+    setting(
+        "optimizer.margin",
+        Number(0.0, 0.999),
+        "How far beyond the threshold a step takes a goodness, as a share of it (one-step alone).",
+    ),
     setting("head.enabled", Flag, "Whether there is a softmax head; hard negatives and the one-pass readout need it."),
     setting("head.rate", Number(1e-9, 10.0), "The head's learning rate."),
     setting("head.momentum", Number(0.0, 0.999_999), "As in [optimizer], for the head."),
@@ -562,7 +575,7 @@ mod tests {
         assert_eq!(refused("epochs = 3"), "my.toml:1: there is no setting `epochs`; did you mean `training.epochs`?");
         assert_eq!(
             refused("\n[negatives]\nkind = \"hart\""),
-            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\" or \"hybrid\" or \"shuffled\" or \"generated\"; did you mean \"hard\"?"
+            "my.toml:3: `negatives.kind` is \"hart\", expected \"hard\" or \"uniform\" or \"hybrid\" or \"shuffled\" or \"generated\" or \"context\"; did you mean \"hard\"?"
         );
         assert_eq!(
             refused("[training]\nbatch = 0"),

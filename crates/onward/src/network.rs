@@ -10,7 +10,7 @@ use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, NegativesKind, Normalization, Recipe, Rule};
+use crate::settings::{LabelPlace, NegativesKind, Normalization, OptimizerKind, Recipe, Rule};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -287,7 +287,8 @@ pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> 
     let mut sources = [label, vec![Source::Planes(shape)]].concat();
     let mut plans = Vec::new();
     for (l, settings) in recipe.network.layers.iter().enumerate() {
-        let plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
+        let mut plan = Plan::new(settings, sources, format!("network.layers[{l}]"))?;
+        plan.bias = recipe.optimizer.kind != OptimizerKind::OneStep;
         sources = vec![plan.from_above()];
         plans.push(plan);
     }

@@ -45,7 +45,7 @@ impl Step {
         let (momentum, rate, cost) = (settings.momentum, gain * settings.rate, settings.weight_cost);
         let share = (1.0 - momentum) * per_row;
         match settings.kind {
-            OptimizerKind::Smoothed => Step::Smoothed { momentum, share, rate, cost },
+            OptimizerKind::Smoothed | OptimizerKind::OneStep => Step::Smoothed { momentum, share, rate, cost },
             OptimizerKind::Adam => {
                 let t = (taken + 1) as f64;
                 let correction = |kept: f32| (1.0 / (1.0 - f64::from(kept).powf(t))) as f32;

@@ -164,7 +164,8 @@ impl Network {
         negative.inputs.iter().for_each(|inputs| batch.extend(self, inputs));
         let first_negative = if negative.inputs.is_some() { n } else { 0 };
         let source: Vec<u32> = (0..n).chain(first_negative..first_negative + n).map(|n| n as u32).collect();
-        let held = Held { batch, source: &source, labels };
+        let context = negative.heard(n);
+        let held = Held { batch, source: &source, labels, context: &context };
         let mut states = States::default();
         states.start(self, held);
         for moment in 1..=settings.last {

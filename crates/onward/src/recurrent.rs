@@ -31,6 +31,8 @@ pub(crate) struct Held<'a> {
     pub source: &'a [u32],
     /// The label at the top of each row `(R)`; empty where there is none.
     pub labels: &'a [Label],
+    /// Which row's states each row hears from above `(R)`; empty where each hears its own.
+    pub context: &'a [u32],
 }
 
 impl States {
@@ -148,7 +150,10 @@ impl Neighbours<'_> {
             let (from_below, from_above) = x.split_at_mut(below.width);
             below.read(r, from_below);
             match above {
-                Some(above) => above.as_inputs().read(r, from_above),
+                Some(above) => {
+                    let heard = held.context.get(r).map_or(r, |&row| row as usize);
+                    above.as_inputs().read(heard, from_above);
+                }
                 None => from_above.fill(0.0),
             }
             if label && let Label::Class(class) = held.labels[r] {
@@ -166,11 +171,11 @@ pub(crate) fn every_label(network: &Network, batch: &Batch) -> Vec<f32> {
     let settings = network.recipe().recurrent;
     let mut states = States::default();
     let samples: Vec<u32> = (0..batch.len() as u32).collect();
-    states.start(network, Held { batch, source: &samples, labels: &[] });
+    states.start(network, Held { batch, source: &samples, labels: &[], context: &[] });
     states.repeat(classes);
     let source: Vec<u32> = samples.iter().flat_map(|&n| std::iter::repeat_n(n, classes)).collect();
     let labels: Vec<Label> = samples.iter().flat_map(|_| (0..classes as u32).map(Label::Class)).collect();
-    let held = Held { batch, source: &source, labels: &labels };
+    let held = Held { batch, source: &source, labels: &labels, context: &[] };
     let mut scores = vec![0.0; source.len()];
     for moment in 1..=settings.last {
         for l in 0..network.depth() {
@@ -195,7 +200,7 @@ pub(crate) fn one_pass(network: &Network, batch: &Batch) -> Vec<f32> {
     let head = network.head().expect("predict() has looked for the head");
     let (mut states, mut answer) = (States::default(), Activity::default());
     let source: Vec<u32> = (0..batch.len() as u32).collect();
-    states.start(network, Held { batch, source: &source, labels: &[] });
+    states.start(network, Held { batch, source: &source, labels: &[], context: &[] });
     let mut logits = vec![0.0; batch.len() * network.classes()];
     states.layers.iter().enumerate().for_each(|(l, y)| _ = head.add(l, &y.as_inputs(), &mut answer, &mut logits));
     logits

@@ -503,6 +503,8 @@ pub enum NegativesKind {
     Shuffled,
     /// Texts that the net writes itself, symbol by symbol (paper, section 5 and its draft).
     Generated,
+    /// The same input with another one's context from the layers above (paper, section 3.5).
+    Context,
 }
 
 impl NegativesKind {
@@ -534,6 +536,8 @@ pub struct OptimizerSettings {
     pub second_momentum: f32,
     /// `c`: how strongly weights are drawn to 0, 0 to 10; biases are not.
     pub weight_cost: f32,
+    /// How far beyond the threshold a step takes a goodness, as a share of it, 0 to below 1 (one-step alone).
+    pub margin: f32,
 }
 
 impl Default for OptimizerSettings {
@@ -544,6 +548,7 @@ impl Default for OptimizerSettings {
             momentum: 0.9,
             second_momentum: 0.999,
             weight_cost: 0.001,
+            margin: 0.1,
         }
     }
 }
@@ -557,6 +562,9 @@ pub enum OptimizerKind {
     Smoothed,
     /// Adam, with the weight cost decoupled.
     Adam,
+    /// One sample at a time, in steps that take its goodness to where it should be in every layer at once; `rate` is how much
+    /// of the way (paper, section 7).
+    OneStep,
 }
 
 /// The softmax head: it reads the normalised activities of a pass with the neutral label. No gradient leaves it.
@@ -758,6 +766,47 @@ impl Recipe {
         range("optimizer.momentum", self.optimizer.momentum, 0.0, BELOW_1)?;
         range("optimizer.second_momentum", self.optimizer.second_momentum, 0.0, BELOW_1)?;
         range("optimizer.weight_cost", self.optimizer.weight_cost, 0.0, 10.0)?;
+        range("optimizer.margin", self.optimizer.margin, 0.0, BELOW_1)?;
+        if self.optimizer.kind == OptimizerKind::OneStep {
+            let refused = |key: &str, why: &str| {
+                Err(Error::setting(key, format!("{why}, but `optimizer.kind` is \"one-step\": set one of them back")))
+            };
+            range("optimizer.rate (one-step: the share of the way)", self.optimizer.rate, f32::MIN_POSITIVE, 1.0)?;
+            if self.rule != Rule::ForwardForward {
+                return refused("rule", "only \"forward-forward\" has a goodness to take somewhere");
+            }
+            if self.network.layers.iter().any(|layer| !matches!(layer, LayerSettings::Dense(_))) {
+                return refused("network.layers", "a step is exact where units see all of the normalised input");
+            }
+            let rms = Normalization::Rms;
+            if (self.network.normalization, self.network.input_normalization) != (rms, rms) {
+                return refused("network.normalization", "a step is exact for inputs that are \"rms\" normalised");
+            }
+            if self.goodness.kind == GoodnessKind::Sum {
+                return refused("goodness.kind", "a step is exact for squares");
+            }
+            if matches!(self.goodness.threshold, Threshold::Value(theta) if theta <= 0.0) {
+                return refused("goodness.threshold", "squares have no goodness at or below 0");
+            }
+            if self.network.dropout > 0.0 {
+                return refused("network.dropout", "a step is exact for all of a layer's units");
+            }
+            if self.recurrent.iterations > 0 {
+                return refused("recurrent.iterations", "states move on from one moment to the next");
+            }
+            if self.training.order == Order::Greedy {
+                return refused("training.order", "all layers take their step at once");
+            }
+            if self.training.rest > 0 {
+                return refused("training.rest", "samples come and go one at a time");
+            }
+            if self.training.phase > 0 {
+                return refused("training.phase", "each sample is followed by its negative");
+            }
+            if self.head.memory == HeadMemory::Recompute {
+                return refused("head.memory", "\"recompute\" has the head's rows travel with others");
+            }
+        }
         range("head.rate", self.head.rate, f32::MIN_POSITIVE, 10.0)?;
         range("head.momentum", self.head.momentum, 0.0, BELOW_1)?;
         range("head.weight_cost", self.head.weight_cost, 0.0, 10.0)?;
@@ -879,6 +928,21 @@ impl Recipe {
             ));
         }
         let forward_forward = self.rule == Rule::ForwardForward;
+        if forward_forward && self.negatives.kind == NegativesKind::Context {
+            if self.recurrent.iterations == 0 || self.network.layers.len() < 2 {
+                return Err(Error::setting(
+                    "negatives.kind",
+                    "\"context\" swaps what comes from the layers above, but nothing does: set `recurrent.iterations`, with two \
+                     layers in `network.layers`",
+                ));
+            }
+            if self.training.batch < 2 {
+                return Err(Error::setting(
+                    "negatives.kind",
+                    "\"context\" is that of another sample of the batch, but `training.batch` is 1: raise it",
+                ));
+            }
+        }
         if forward_forward && self.negatives.kind == NegativesKind::Generated {
             let refused = |key: &str, why: &str| {
                 let with = "`negatives.kind` \"generated\" writes texts by what the softmax head predicts";
@@ -901,7 +965,7 @@ impl Recipe {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" and \"uniform\" are wrong labels, but with `network.label` \"none\" no label goes in: \
-                 use \"hybrid\" or \"shuffled\"",
+                 use \"hybrid\" or \"shuffled\", or \"context\" in a recurrent network",
             ));
         }
         if forward_forward && self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {

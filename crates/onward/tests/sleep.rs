@@ -95,7 +95,8 @@ fn the_window_moves_on_by_what_the_net_says() {
 #[test]
 fn texts_are_learned_by_every_kind_of_negatives_and_phase() {
     let data = text(900);
-    let ways: [(&str, fn(&mut Recipe)); 5] = [
+    type Change = fn(&mut Recipe);
+    let ways: [(&str, Change); 5] = [
         ("generated", |_| ()),
         ("teacher forcing", |r| r.negatives.kind = NegativesKind::Hard),
         ("no label goes in", |r| r.network.label = LabelPlace::None),

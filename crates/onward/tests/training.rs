@@ -58,6 +58,11 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
         (r.network.label, r.recurrent.iterations) = (LabelPlace::None, 2);
         r.negatives.kind = NegativesKind::Shuffled;
     });
+    add("another's context", |r| {
+        (r.network.label, r.recurrent.iterations, r.optimizer.rate) = (LabelPlace::None, 3, 0.003);
+        r.negatives.kind = NegativesKind::Context;
+    });
+    add("one step", |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::OneStep, 0.5));
     add("hybrids with labels", |r| r.negatives.kind = NegativesKind::Hybrid);
     all
 }

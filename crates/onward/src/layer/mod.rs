@@ -135,6 +135,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// The map of its activity.
     pub shape: Shape,
+    /// Whether a fully connected layer has biases.
+    pub bias: bool,
 }
 
 impl Plan {
@@ -152,7 +154,7 @@ impl Plan {
                 _ => Shape::features(sources.iter().map(Source::len).sum()),
             },
         };
-        Ok(Plan { settings: settings.clone(), key, sources, shape })
+        Ok(Plan { settings: settings.clone(), key, sources, shape, bias: true })
     }
 
     /// Its settings.
@@ -189,7 +191,7 @@ impl Plan {
     /// How many numbers it will learn.
     pub fn parameters(&self) -> usize {
         match &self.settings {
-            LayerSettings::Dense(width) => (self.inputs() + 1) * width,
+            LayerSettings::Dense(width) => (self.inputs() + usize::from(self.bias)) * width,
             LayerSettings::Conv(fields) => {
                 (fields::padded_field(fields, &self.sources, 0, 0).len + 1) * fields.channels
             }
@@ -215,7 +217,7 @@ impl Plan {
                     .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
                     .collect();
                 let activation = Activation::Relu;
-                engine::dense(precision, Dense { inputs, outputs, activation, bias: true, weights })
+                engine::dense(precision, Dense { inputs, outputs, activation, bias: self.bias, weights })
             }
             LayerSettings::Local(fields) => {
                 let few = precision != Precision::Reference && FewChannels::suits(fields, &self.sources, self.shape);

@@ -63,7 +63,7 @@ impl Negatives for Generated {
         }
         self.taken = self.taken.wrapping_add(1);
         match self.labels {
-            true => Negative { labels: Some(said), inputs: Some(asked) },
+            true => Negative { labels: Some(said), ..Negative::inputs(asked) },
             false => Negative::inputs(self.windows.clone()),
         }
     }

@@ -93,7 +93,7 @@ mod tests {
     fn every_pixel_is_from_one_of_two_samples() {
         let shape = Shape::image(2, 12, 12);
         let batch = crate::negatives::tests::batch(shape, 5, |n, _| n as f32);
-        let Negative { inputs: Some(inputs), labels: None } =
+        let Negative { inputs: Some(inputs), labels: None, .. } =
             Hybrid { blurs: 3 }.draw(&positive(&batch, shape), &mut stream(1, "negatives", 0))
         else {
             panic!("hybrids are inputs")

@@ -1,10 +1,12 @@
 //! Where negative data comes from.
 
+mod context;
 mod generated;
 mod hybrid;
 mod shuffled;
 pub(crate) mod wrong_label;
 
+pub use context::Context;
 pub use generated::Generated;
 pub use hybrid::Hybrid;
 pub use shuffled::Shuffled;
@@ -82,17 +84,26 @@ pub struct Negative {
     pub labels: Option<Vec<u32>>,
     /// Their inputs `(B, shape)`; `None`: the same inputs, with other labels.
     pub inputs: Option<Vec<f32>>,
+    /// Of a recurrent network: which positive sample's states they hear from the layers above `(B)`; `None`: their own.
+    pub context: Option<Vec<u32>>,
 }
 
 impl Negative {
     /// The same inputs with these labels.
     pub fn labels(labels: Vec<u32>) -> Self {
-        Negative { labels: Some(labels), inputs: None }
+        Negative { labels: Some(labels), ..Negative::default() }
+    }
+
+    /// For `B` positive rows and then as many negative ones: which row's states each hears from above `(2B)`; empty where each
+    /// hears its own.
+    pub(crate) fn heard(&self, batch: usize) -> Vec<u32> {
+        let others = self.context.iter().flatten().copied();
+        if self.context.is_some() { (0..batch as u32).chain(others).collect() } else { Vec::new() }
     }
 
     /// These inputs with the same labels, or with none.
     pub fn inputs(inputs: Vec<f32>) -> Self {
-        Negative { labels: None, inputs: Some(inputs) }
+        Negative { inputs: Some(inputs), ..Negative::default() }
     }
 }
 
@@ -104,6 +115,7 @@ pub fn from_recipe(recipe: &Recipe) -> Box<dyn Negatives> {
         NegativesKind::Uniform => Box::new(Uniform),
         NegativesKind::Hybrid => Box::new(Hybrid { blurs: settings.blurs }),
         NegativesKind::Shuffled => Box::new(Shuffled { tiles: settings.tiles }),
+        NegativesKind::Context => Box::new(Context),
         NegativesKind::Generated => Box::new(Generated::new(recipe.network.label != LabelPlace::None)),
     }
 }

@@ -1,6 +1,7 @@
 //! Training: batches in, better layers out; or records in, one after another, and no end.
 
 mod moments;
+mod one_by_one;
 mod rest;
 mod stage;
 pub mod stream;

@@ -17,7 +17,7 @@ impl Trainer {
         let recipe = self.recipe().clone();
         let batch = self.work.batch.len();
         let samples: Vec<u32> = (0..batch as u32).collect();
-        let bottom_up = Held { batch: &self.work.batch, source: &samples, labels: &[] };
+        let bottom_up = Held { batch: &self.work.batch, source: &samples, labels: &[], context: &[] };
         self.work.states.start(&self.network, bottom_up);
         if let Some(head) = self.network.head() {
             let work = &mut self.work;
@@ -41,20 +41,22 @@ impl Trainer {
             Some(inputs) => {
                 work.batch.extend(&self.network, inputs);
                 source[batch..].iter_mut().for_each(|n| *n += batch as u32);
-                work.states.start(&self.network, Held { batch: &work.batch, source: &source, labels: &[] });
+                work.states
+                    .start(&self.network, Held { batch: &work.batch, source: &source, labels: &[], context: &[] });
             }
             None => work.states.double(),
         }
         let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
         let labels: Vec<Label> = work.batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
         let labels = if self.network.sees_labels() { &labels[..] } else { &[] };
+        let context = negative.heard(batch);
         let mut loss = 0.0;
         let moments = recipe.recurrent.iterations;
         for moment in 0..moments {
             let taken = position.step * u64::from(moments) + u64::from(moment);
             let step = Step::new(&recipe.optimizer, gain, batch, taken);
             for l in 0..self.network.depth() {
-                let held = Held { batch: &work.batch, source: &source, labels };
+                let held = Held { batch: &work.batch, source: &source, labels, context: &context };
                 let (x, y) = work.states.answer(&self.network, held, l);
                 check_finite(y, l, position.step)?;
                 let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);

@@ -24,20 +24,8 @@ impl Trainer {
     /// Forward-Forward's step: the neutral sweep, and the one that layers learn from, beside which the head learns and
     /// `prepare` makes the next batch ready.
     pub(super) fn two_sweeps(&mut self, prepare: impl FnOnce() -> Option<(u64, Batch)> + Send) -> Result<f64> {
-        let (seed, step) = (self.recipe().seed.0, self.position.step);
-        self.work.base.clear();
-        let asked = self.negatives.ask(&Positive::new(&self.network, &self.work.batch, (&[], &[])));
-        self.work.asked = asked.is_some();
-        if let Some(inputs) = &asked {
-            self.work.batch.extend(&self.network, inputs);
-        }
-        let prediction = !self.head_watches() && self.neutral_sweep();
-        let predicted = match prediction {
-            true => self.work.logits.split_at(self.work.solved.len() * self.network.classes()),
-            false => Default::default(),
-        };
-        let positive = Positive::new(&self.network, &self.work.batch, predicted);
-        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        let step = self.position.step;
+        let (negative, prediction) = self.draw_negative(self.head_watches());
         if !prediction || self.head_travels() {
             let (loss, ready) = rayon::join(|| self.learning_sweep(&negative), prepare);
             self.work.ready = ready;
@@ -55,6 +43,25 @@ impl Trainer {
         let (loss, (ready, ())) = rayon::join(|| self.learning_sweep(&negative), || rayon::join(prepare, teach));
         (self.network.head, self.work.kept, self.work.head_direction, self.work.ready) = (head, kept, d, ready);
         loss
+    }
+
+    /// The batch's negative samples, and whether the head has predicted for it; it does not where it `watches` what passes
+    /// instead, unless the source of negatives asks for it.
+    pub(super) fn draw_negative(&mut self, watches: bool) -> (Negative, bool) {
+        let (seed, step) = (self.recipe().seed.0, self.position.step);
+        self.work.base.clear();
+        let asked = self.negatives.ask(&Positive::new(&self.network, &self.work.batch, (&[], &[])));
+        self.work.asked = asked.is_some();
+        if let Some(inputs) = &asked {
+            self.work.batch.extend(&self.network, inputs);
+        }
+        let prediction = (!watches || self.work.asked) && self.neutral_sweep();
+        let predicted = match prediction {
+            true => self.work.logits.split_at(self.work.solved.len() * self.network.classes()),
+            false => Default::default(),
+        };
+        let positive = Positive::new(&self.network, &self.work.batch, predicted);
+        (self.negatives.draw(&positive, &mut stream(seed, "negatives", step)), prediction)
     }
 
     /// A step of the head alone, on layers that stay as they are. Returns its mean loss.

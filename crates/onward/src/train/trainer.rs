@@ -11,7 +11,7 @@ use crate::pass::{Activity, Directions};
 use crate::random::stream;
 use crate::recurrent::States;
 use crate::rival;
-use crate::settings::{Order, Recipe, Rule};
+use crate::settings::{OptimizerKind, Order, Recipe, Rule};
 use crate::train::rest::Rest;
 use crate::train::stage::Scratch;
 use crate::train::sweeps::head_step;
@@ -282,6 +282,7 @@ impl Trainer {
 
         let loss = match recipe.rule {
             Rule::ForwardForward if self.network.is_recurrent() => self.moments()?,
+            Rule::ForwardForward if recipe.optimizer.kind == OptimizerKind::OneStep => self.one_by_one()?,
             Rule::ForwardForward => self.two_sweeps(prepare)?,
             Rule::RandomLayers => self.head_alone(),
             Rule::Backprop => {

@@ -1,0 +1,73 @@
+//! Learning on line: one sample after another, each in one exact step of every layer (paper, section 7).
+
+use crate::batch::Label;
+use crate::error::Result;
+use crate::network::take_turns;
+use crate::pass::Directions;
+use crate::train::Trainer;
+use crate::train::stage::check_finite;
+use crate::train::stream::one_step;
+
+impl Trainer {
+    /// A step of the one-step rule: each sample of the batch goes up with its label, then its negative, and each layer takes
+    /// its goodness to beyond the threshold, or `rate` of the way, before anything else happens. What it passes on stays what it
+    /// was, so the layers above need not wait. Returns the mean loss per sample and layer.
+    pub(super) fn one_by_one(&mut self) -> Result<f64> {
+        let (negative, prediction) = self.draw_negative(false);
+        if prediction {
+            self.teach_head();
+        }
+        let (taken, depth) = (self.position.step, self.network.depth());
+        let recipe = self.network.recipe().clone();
+        let work = &mut self.work;
+        let (batch, mut first_negative) = (work.solved.len(), 0);
+        if let Some(inputs) = &negative.inputs {
+            first_negative = work.batch.len();
+            work.batch.extend(&self.network, inputs);
+        }
+        let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
+        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels).clone();
+        let mut d = Directions::default();
+        let (mut loss, mut logits) = (0.0, vec![[0.0; 2]; depth]);
+        for n in 0..batch {
+            let rows = [(n, label(&work.batch.labels, n)), (first_negative + n, label(&wrong, n))];
+            for (pass, row) in rows.into_iter().enumerate() {
+                work.pairs.fill(&self.network, &work.batch, std::iter::once(row));
+                let first = work.pairs.as_inputs(&work.batch, None);
+                for (l, stage) in self.network.stages.iter_mut().enumerate() {
+                    let (below, y) = take_turns(&mut work.buffers, l);
+                    let x = if l == 0 { &first } else { &below };
+                    y.resize(1, stage.layer.outputs());
+                    stage.layer.forward(x, y);
+                    check_finite(y, l, taken)?;
+                    let (measure, totals) = (&stage.measure, &mut self.totals.layers[l]);
+                    let g = measure.value(y.row(0), y.squares[0]);
+                    logits[l][pass] = measure.logit(g);
+                    let up = if pass == 0 { 1.0 } else { -1.0 };
+                    let wanted = measure.threshold * (1.0 + up * measure.sign * recipe.optimizer.margin);
+                    if up * (logits[l][pass] - measure.logit(wanted)) < 0.0 {
+                        // The same share of the sum of squares as of the goodness.
+                        let goal = y.squares[0] * (1.0 + recipe.optimizer.rate * (wanted / g - 1.0));
+                        one_step(&mut *stage.layer, x, y, goal, &mut d);
+                        totals.active += 1;
+                    }
+                    match pass {
+                        0 => totals.positive += f64::from(g),
+                        _ => totals.negative += f64::from(g),
+                    }
+                    if pass == 0 {
+                        totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
+                    }
+                    stage.normalization.apply(y);
+                }
+            }
+            for (logits, totals) in logits.iter().zip(&mut self.totals.layers) {
+                let terms = recipe.objective.terms(logits[0], logits[1]);
+                totals.loss += f64::from(terms.loss);
+                totals.wrong += u64::from(logits[0] <= logits[1]);
+                loss += f64::from(terms.loss);
+            }
+        }
+        Ok(loss / (batch * depth) as f64)
+    }
+}
