@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and the help that says so.
 
 use crate::commands::{
-    bench, compare, completions, doctor, eval, experiments, inspect, predict, report, reproduce, samples, stream,
-    sweep, train, verify, watch,
+    bench, compare, completions, doctor, eval, experiments, export, inspect, predict, report, reproduce, samples,
+    stream, sweep, train, verify, watch,
 };
 use clap::{Parser, Subcommand};
 
@@ -34,6 +34,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Train a finished run again, and say whether it comes to the same bits.
     Verify(verify::Args),
+    /// Write a trained network as ONNX, a C header or Rust source, to be used without Onward.
+    Export(export::Args),
     /// Write a run as a page to look at, or compare several runs on one page.
     Report(report::Args),
     /// Train one experiment by several rules: Forward-Forward beside backpropagation and random perturbation.

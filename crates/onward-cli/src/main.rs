@@ -6,6 +6,7 @@ mod confusion;
 mod cost;
 mod exit;
 mod experiment;
+mod export;
 mod feed;
 mod health;
 mod interrupt;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => commands::inspect::run(args),
         Some(Command::Doctor(args)) => commands::doctor::run(args),
         Some(Command::Verify(args)) => commands::verify::run(args),
+        Some(Command::Export(args)) => commands::export::run(args),
         Some(Command::Report(args)) => commands::report::run(args),
         Some(Command::Data(args)) => commands::samples::run(args),
         Some(Command::Stream(args)) => commands::stream::run(args),

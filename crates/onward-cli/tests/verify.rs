@@ -115,15 +115,27 @@ fn what_was_tampered_with_is_named() {
     assert_eq!(verify(folder.path(), &["--epochs=1"]).0, Some(0));
     std::fs::write(folder.path().join("a/metrics.jsonl"), metrics).unwrap();
 
-    // One bit of the last weight.
+    // The checkpoint of another run.
     let checkpoint = folder.path().join("a/checkpoint/last.safetensors");
-    let mut bytes = std::fs::read(&checkpoint).unwrap();
+    let original = std::fs::read(&checkpoint).unwrap();
+    let output = onward(folder.path(), &["train", "a/experiment.toml", "--seed=2", "--progress=none", "--out=b"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::copy(folder.path().join("b/checkpoint/last.safetensors"), &checkpoint).unwrap();
+    let (code, text) = verify(folder.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("should not: the last checkpoint: tensor `") && text.contains("` is another, and "),
+        "{text}"
+    );
+
+    // One bit of the last weight.
+    let mut bytes = original;
     let at = bytes.len() - 4;
     bytes[at] ^= 1;
     std::fs::write(&checkpoint, &bytes).unwrap();
     let (code, text) = verify(folder.path(), &[]);
-    assert_eq!(code, Some(1));
-    assert!(text.contains("should not: the last checkpoint: tensor `") && text.contains("` is another; "), "{text}");
+    assert_eq!(code, Some(2));
+    assert!(text.starts_with("error: a/checkpoint/last.safetensors: "), "{text}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod doctor;
 pub mod eval;
 pub mod experiments;
+pub mod export;
 pub mod inspect;
 pub mod predict;
 pub mod report;

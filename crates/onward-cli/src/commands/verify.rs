@@ -12,7 +12,7 @@ use crate::source::{Samples, samples};
 use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result, bail};
-use onward::checkpoint::different_tensors;
+use onward::checkpoint::{Info, different_tensors};
 use onward::{Dataset, Event, Flow, Readout, Trainer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -145,6 +145,11 @@ impl Original {
                 summary.map_or(metrics.len(), |summary| summary.epochs as usize)
             ))
             .into());
+        }
+        let checkpoint = path.join("checkpoint/last.safetensors");
+        if summary.is_some() && checkpoint.exists() {
+            // A damaged one is refused now, not after the training.
+            Info::read(checkpoint)?;
         }
         let provenance = RunDir::provenance(&path)?;
         Ok(Original { path, experiment, metrics, summary, provenance })
@@ -283,7 +288,7 @@ impl<'a> Retrained<'a> {
             let again = scratch.path().join("last.safetensors");
             trainer.save(&again, &BTreeMap::new())?;
             let different = different_tensors(&checkpoint, &again)?;
-            self.tensors = onward::checkpoint::Info::read(&again)?.tensors.len();
+            self.tensors = Info::read(&again)?.tensors.len();
             self.note(different.first().map(|name| {
                 let others = match different.len() - 1 {
                     0 => String::new(),

@@ -15,7 +15,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 /// The largest normalised activity that a quantiser tells from larger ones.
-const MOST: f32 = 4.0;
+pub const QUANTISED: f32 = 4.0;
 
 /// A fixed function between two layers. It learns nothing, has no goodness, and readouts do not look at it.
 #[derive(Debug)]
@@ -89,9 +89,9 @@ impl Layer for BlackBox {
         y.resize(x.rows(), self.outputs());
         match &self.does {
             Does::Quantise { levels } => {
-                let step = MOST / (*levels - 1) as f32;
+                let step = QUANTISED / (*levels - 1) as f32;
                 self.rows(x, y, |x, y| {
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y = (x.clamp(0.0, MOST) / step).round() * step);
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y = (x.clamp(0.0, QUANTISED) / step).round() * step);
                 });
             }
             Does::Mix(mix) => {

@@ -7,7 +7,7 @@ pub mod fields;
 mod local;
 pub mod process;
 
-pub use black_box::BlackBox;
+pub use black_box::{BlackBox, QUANTISED};
 pub use conv::Conv;
 pub use few_channels::FewChannels;
 pub use local::Local;

@@ -31,6 +31,11 @@ impl Head {
         Head { layers: layers.collect(), reads }
     }
 
+    /// The layers that it reads, and what it reads of each: a layer of weights `S_l: (O_l, K)`.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, &dyn Layer)> {
+        self.reads.iter().copied().zip(self.layers.iter().map(|layer| &**layer))
+    }
+
     /// How many numbers are learned.
     pub fn parameters(&self) -> usize {
         self.layers.iter().map(|layer| layer.parameters()).sum()

@@ -1,0 +1,106 @@
+//! `onward export`: a trained network for programs that know nothing of Onward.
+
+use crate::exit::Usage;
+use crate::export::{Described, c, onnx, rust};
+use crate::progress::grouped;
+use crate::terminal;
+use crate::trained::Trained;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use indicatif::DecimalBytes;
+use onward::Readout;
+use onward::checkpoint::write_atomically;
+use std::path::{Path, PathBuf};
+
+/// Flags of `onward export`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run directory, or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    trained: PathBuf,
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What to write [default: what FILE ends in says: .onnx, .h or .rs]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// How labels are read out [default: one-pass, where the network has a head]
+    #[arg(long, value_enum)]
+    readout: Option<Choice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A graph of ONNX, operator set 11
+    Onnx,
+    /// A C99 header that needs math.h and stdint.h alone
+    C,
+    /// A Rust module without dependencies, for no_std too
+    Rust,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    EveryLabel,
+    OnePass,
+}
+
+/// Writes it.
+pub fn run(args: &Args) -> Result<()> {
+    let format = format(args)?;
+    let trained = Trained::find(&args.trained)?;
+    let network = trained.network(false)?;
+    let readout = match args.readout {
+        Some(Choice::EveryLabel) => Readout::EveryLabel,
+        Some(Choice::OnePass) => Readout::OnePass,
+        None => *network.readouts().last().context("the network offers no readout")?,
+    };
+    trained.check(&network, readout)?;
+    let refused = |problem: String| Usage(format!("{}: {problem}", trained.checkpoint.display()));
+    let described = Described::new(&network, readout).map_err(refused)?;
+    let name = identifier(&args.out);
+    let contents = match format {
+        Format::Onnx => onnx::model(&described),
+        Format::C => c::header(&described, &name).map(String::into_bytes),
+        Format::Rust => rust::module(&described).map(String::into_bytes),
+    }
+    .map_err(refused)?;
+    write_atomically(&args.out, &contents)
+        .with_context(|| format!("{}: it could not be written", args.out.display()))?;
+    let margin = network.recipe().readout.margin;
+    let mut text = format!(
+        "{}: {readout} readout, {} parameters, {}\nIt expects {}.\n",
+        args.out.display(),
+        grouped(network.parameters() as u64),
+        DecimalBytes(contents.len() as u64),
+        described.expects()
+    );
+    if margin > 0.0 {
+        text.push_str(&format!(
+            "It sends every sample all the way up; here, readout.margin = {margin} lets clear ones leave early,\n\
+             so probabilities may differ.\n"
+        ));
+    }
+    terminal::print(&text)
+}
+
+fn format(args: &Args) -> Result<Format> {
+    let end = args.out.extension().map(|end| end.to_string_lossy().to_lowercase());
+    match (args.format, end.as_deref()) {
+        (Some(format), _) => Ok(format),
+        (None, Some("onnx")) => Ok(Format::Onnx),
+        (None, Some("h")) => Ok(Format::C),
+        (None, Some("rs")) => Ok(Format::Rust),
+        _ => {
+            Err(Usage(format!("{}: it ends in none of .onnx, .h and .rs: give a --format", args.out.display())).into())
+        }
+    }
+}
+
+/// What names in C begin with: the file's name without its end, as far as it can be a name.
+fn identifier(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("network_{name}") }
+}

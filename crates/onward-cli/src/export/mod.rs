@@ -1,0 +1,210 @@
+//! Networks as other programs can compute them: one description, and a writer for each format.
+
+pub mod c;
+pub mod onnx;
+mod protobuf;
+pub mod rust;
+
+use onward::layer::Plan;
+use onward::layer::fields::{field, padded_field};
+use onward::network::plan;
+use onward::settings::{BlackBoxSettings, GoodnessKind, LabelPlace, LayerSettings, Normalization, RecurrentSettings};
+use onward::tensor::{Numbers, Tensor};
+use onward::{Network, Readout, Shape};
+
+/// A network and one readout, as plain numbers.
+#[derive(Debug)]
+pub struct Described {
+    pub shape: Shape,
+    pub classes: Vec<String>,
+    pub readout: Readout,
+    pub label: LabelPlace,
+    pub label_strength: f32,
+    pub input_normalization: Normalization,
+    pub normalization: Normalization,
+    pub goodness: GoodnessKind,
+    /// From the bottom, up to the last that the readout needs.
+    pub layers: Vec<Layer>,
+    /// Where the every-label readout runs for some moments.
+    pub moments: Option<RecurrentSettings>,
+}
+
+/// A hidden layer.
+#[derive(Debug)]
+pub struct Layer {
+    /// `I`.
+    pub inputs: usize,
+    /// `O`.
+    pub outputs: usize,
+    pub does: Does,
+    /// What the every-label readout makes of its goodness, if it reads it.
+    pub score: Option<Score>,
+    /// `(K, O)`: what the head reads of it, if it does.
+    pub head: Option<Vec<f32>>,
+}
+
+/// `factor·(g − threshold)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Score {
+    pub threshold: f32,
+    pub factor: f32,
+}
+
+/// What a layer does.
+#[derive(Debug)]
+pub enum Does {
+    /// `max(0, x Wᵀ + b)`, `weight: (O, I)`, `bias: (O)`.
+    Dense { weight: Vec<f32>, bias: Vec<f32> },
+    /// Each of `places` locations sees `length` of the inputs, `index: (places, length)`; −1 is a 0. `weight: (units, length)`
+    /// and `bias: (units)`, where units are all outputs, location by location; or, where locations share them, the channels.
+    Fields { weight: Vec<f32>, bias: Vec<f32>, index: Vec<i32>, places: usize, length: usize, shared: bool },
+    /// Rounds to multiples of `step` up to `most`.
+    Quantise { step: f32, most: f32 },
+}
+
+impl Described {
+    /// Describes what `readout` needs of a network; or says why it cannot.
+    pub fn new(network: &Network, readout: Readout) -> Result<Self, String> {
+        let recipe = network.recipe();
+        let plans = plan(recipe, network.shape(), network.classes()).map_err(|error| error.to_string())?;
+        let moments = (recipe.recurrent.iterations > 0 && readout == Readout::EveryLabel).then_some(recipe.recurrent);
+        let first = network.first_read();
+        let mut layers: Vec<Layer> = Vec::new();
+        let mut below =
+            network.shape().len() + if recipe.network.label == LabelPlace::Prepend { network.classes() } else { 0 };
+        for (l, (plan, stage)) in plans.iter().zip(network.stages()).enumerate() {
+            // Bottom-up passes hear nothing from above: what a layer would do with it is left out.
+            let inputs = if moments.is_some() { plan.inputs() } else { below };
+            let does = does(plan, inputs, &stage.layer.tensors()).map_err(|problem| format!("layer {l} {problem}"))?;
+            let measure = &stage.measure;
+            let score = Score { threshold: measure.threshold, factor: measure.sign / measure.temperature };
+            let read = readout == Readout::EveryLabel && l >= first && stage.layer.learns();
+            let part = network.head().filter(|_| readout == Readout::OnePass);
+            let part = part.and_then(|head| head.parts().find(|(reads, _)| *reads == l));
+            let head = part.map(|(_, layer)| tensor(&layer.tensors(), "weight"));
+            let outputs = plan.shape.len();
+            layers.push(Layer { inputs, outputs, does, score: read.then_some(score), head });
+            below = outputs;
+        }
+        let needed = layers.iter().rposition(|layer| layer.score.is_some() || layer.head.is_some());
+        if moments.is_none() {
+            layers.truncate(needed.map_or(0, |last| last + 1));
+        }
+        Ok(Described {
+            shape: network.shape(),
+            classes: network.class_names().to_vec(),
+            readout,
+            label: recipe.network.label,
+            label_strength: recipe.network.label_strength,
+            input_normalization: recipe.network.input_normalization,
+            normalization: recipe.network.normalization,
+            goodness: recipe.goodness.kind,
+            layers,
+            moments,
+        })
+    }
+
+    /// `K`.
+    pub fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// How many inputs a label at the bottom takes.
+    pub fn label_width(&self) -> usize {
+        match self.label {
+            LabelPlace::Replace | LabelPlace::Prepend => self.classes(),
+            LabelPlace::Top | LabelPlace::None => 0,
+        }
+    }
+
+    /// What the first layer reads of a sample, label included.
+    pub fn sample_width(&self) -> usize {
+        self.shape.len() + if self.label == LabelPlace::Prepend { self.classes() } else { 0 }
+    }
+
+    /// The inputs' code of one label `(label_width)`; `None`: of the neutral one.
+    pub fn code(&self, label: Option<usize>) -> Vec<f32> {
+        let width = self.label_width();
+        match label {
+            None => vec![self.label_strength / width as f32; width],
+            Some(label) => (0..width).map(|k| if k == label { self.label_strength } else { 0.0 }).collect(),
+        }
+    }
+
+    /// What it wants of its inputs, in words.
+    pub fn expects(&self) -> String {
+        let Shape { channels, height, width } = self.shape;
+        let values = match (channels, height) {
+            (1, 1) => format!("{width} values"),
+            _ => format!("{channels}×{height}×{width} values (channel by channel, row by row)"),
+        };
+        format!("{values} as in training: pixels divided by 255, other numbers as they were")
+    }
+}
+
+/// Why only ONNX can hold some networks.
+const IN_TIME: &str = "the every-label readout of a recurrent network runs for several moments, which is written as ONNX only: \
+                       use --format onnx or --readout one-pass";
+
+/// What a normalisation does, where it does anything: whether it subtracts the mean, and whether it divides by the root of
+/// the mean of squares, not of their sum.
+fn steps(kind: Normalization) -> Option<(bool, bool)> {
+    match kind {
+        Normalization::Rms => Some((false, true)),
+        Normalization::Length => Some((false, false)),
+        Normalization::Layer => Some((true, true)),
+        Normalization::None => None,
+    }
+}
+
+/// The numbers of a tensor.
+fn tensor(tensors: &[Tensor], name: &str) -> Vec<f32> {
+    let tensor = tensors.iter().find(|tensor| tensor.name == name);
+    match tensor.map(|tensor| &tensor.numbers) {
+        Some(Numbers::F32(numbers)) => numbers.clone(),
+        Some(Numbers::F64(numbers)) => numbers.iter().map(|x| *x as f32).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a layer does with the first `inputs` of its inputs.
+fn does(plan: &Plan, inputs: usize, tensors: &[Tensor]) -> Result<Does, String> {
+    let (weight, bias) = (tensor(tensors, "weight"), tensor(tensors, "bias"));
+    let columns = |weight: Vec<f32>, from: usize, to: usize| match from == to {
+        true => weight,
+        false => weight.chunks_exact(from).flat_map(|row| &row[..to]).copied().collect(),
+    };
+    Ok(match plan.settings() {
+        LayerSettings::Dense(_) => Does::Dense { weight: columns(weight, plan.inputs(), inputs), bias },
+        LayerSettings::Local(settings) | LayerSettings::Conv(settings) => {
+            let shared = matches!(plan.settings(), LayerSettings::Conv(_));
+            let see = if shared { padded_field } else { field };
+            let (height, width) = (plan.shape.height, plan.shape.width);
+            let places = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+            let fields: Vec<_> = places.map(|(y, x)| see(settings, &plan.sources, y, x)).collect();
+            let length = fields.iter().map(|field| field.len).max().unwrap_or(0);
+            let mut index = vec![-1; fields.len() * length];
+            for (field, index) in fields.iter().zip(index.chunks_exact_mut(length)) {
+                for run in &field.runs {
+                    for i in (0..run.len).filter(|i| run.from + i < inputs) {
+                        index[run.to + i] = (run.from + i) as i32;
+                    }
+                }
+            }
+            Does::Fields { weight, bias, index, places: fields.len(), length, shared }
+        }
+        LayerSettings::BlackBox(BlackBoxSettings::Quantiser { levels }) => {
+            let most = onward::layer::QUANTISED;
+            Does::Quantise { step: most / (levels - 1) as f32, most }
+        }
+        LayerSettings::BlackBox(BlackBoxSettings::Process(_)) => {
+            return Err("is a program, which cannot be a part of an exported network".into());
+        }
+        LayerSettings::BlackBox(BlackBoxSettings::Random) => {
+            return Err("is a random black box, whose matrix is drawn anew from the seed and in no checkpoint".into());
+        }
+        LayerSettings::BlackBox(BlackBoxSettings::Noise { .. } | BlackBoxSettings::Binary) => {
+            return Err("draws random numbers, which an exported network could not draw alike".into());
+        }
+    })
+}

@@ -1,0 +1,285 @@
+//! Rust: one module, `core` alone, weights as constant bytes.
+
+use super::{Described, Does, IN_TIME, steps};
+use onward::Readout;
+use onward::normalize::TINY;
+use onward::settings::{GoodnessKind, LabelPlace, Normalization};
+use std::fmt::{Display, Write};
+
+/// What every module has.
+const FUNCTIONS: &str = r#"
+/// Number `i` of constant bytes.
+#[inline]
+fn at(numbers: &[u8], i: usize) -> f32 {
+    f32::from_bits(bits(numbers, i))
+}
+
+#[inline]
+fn bits(numbers: &[u8], i: usize) -> u32 {
+    u32::from_le_bytes([numbers[4 * i], numbers[4 * i + 1], numbers[4 * i + 2], numbers[4 * i + 3]])
+}
+
+/// The sum of products with the numbers of `w` from `first` on, in eight parts: as many as a vector holds.
+#[inline]
+fn dot(w: &[u8], first: usize, x: &[f32]) -> f32 {
+    let w = &w[4 * first..4 * (first + x.len())];
+    let whole = x.len() / 8 * 8;
+    let mut parts = [0.0f32; 8];
+    for (w, x) in w.chunks_exact(32).zip(x.chunks_exact(8)) {
+        for j in 0..8 {
+            parts[j] += at(w, j) * x[j];
+        }
+    }
+    let rest: f32 = (whole..x.len()).map(|i| at(w, i) * x[i]).sum();
+    parts.iter().sum::<f32>() + rest
+}
+
+/// The sum of squares, likewise.
+fn sum_of_squares(y: &[f32]) -> f32 {
+    let mut parts = [0.0f32; 8];
+    let chunks = y.chunks_exact(8);
+    let rest: f32 = chunks.remainder().iter().map(|y| y * y).sum();
+    for y in chunks {
+        for j in 0..8 {
+            parts[j] += y[j] * y[j];
+        }
+    }
+    parts.iter().sum::<f32>() + rest
+}
+
+/// `y = max(0, W x + b)`, `w: (outputs, inputs)`.
+fn dense(w: &[u8], b: &[u8], x: &[f32], y: &mut [f32]) {
+    for (o, y) in y.iter_mut().enumerate() {
+        let sum = dot(w, o * x.len(), x) + at(b, o);
+        *y = if sum > 0.0 { sum } else { 0.0 };
+    }
+}
+
+/// The same at each place, of what it sees: `see: (places, length)`, -1 for a 0. Places may share their weights.
+fn fields(w: &[u8], b: &[u8], see: &[u8], x: &[f32], places: usize, length: usize, y: &mut [f32], shared: bool) {
+    let channels = y.len() / places;
+    for (o, y) in y.iter_mut().enumerate() {
+        let (place, unit) = (o / channels, if shared { o % channels } else { o });
+        let mut sum = 0.0;
+        for i in 0..length {
+            let from = bits(see, place * length + i) as i32;
+            if from >= 0 {
+                sum += at(w, unit * length + i) * x[from as usize];
+            }
+        }
+        sum += at(b, unit);
+        *y = if sum > 0.0 { sum } else { 0.0 };
+    }
+}
+
+/// Each value to the nearest multiple of `step`, from 0 to `most`.
+fn quantise(x: &[f32], step: f32, most: f32, y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = (x.clamp(0.0, most) / step + 0.5) as i32 as f32 * step;
+    }
+}
+
+/// Only the direction goes up.
+fn normalise(y: &mut [f32], centre: bool, mean: bool) {
+    let n = y.len() as f32;
+    if centre {
+        let sum: f32 = y.iter().sum();
+        y.iter_mut().for_each(|y| *y -= sum / n);
+    }
+    let squares = sum_of_squares(y);
+    let scale = 1.0 / (TINY + square_root(if mean { squares / n } else { squares }));
+    y.iter_mut().for_each(|y| *y *= scale);
+}
+
+/// Adds what the head makes of a layer, `w: (CLASSES, n)`.
+fn head(w: &[u8], y: &[f32], logits: &mut [f32; CLASSES]) {
+    for (k, logit) in logits.iter_mut().enumerate() {
+        *logit += dot(w, k * y.len(), y);
+    }
+}
+
+fn softmax(p: &mut [f32; CLASSES]) {
+    let most = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut total = 0.0;
+    for p in p.iter_mut() {
+        *p = exponential(*p - most);
+        total += *p;
+    }
+    p.iter_mut().for_each(|p| *p /= total);
+}
+
+/// By Newton's method, from half the exponent; `core` has none.
+fn square_root(x: f32) -> f32 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    let mut root = f32::from_bits((x.to_bits() >> 1) + 0x1fbd_1df5);
+    for _ in 0..4 {
+        root = 0.5 * (root + x / root);
+    }
+    root
+}
+
+/// `eˣ` of `x <= 0`: a power of two, and a series for the rest.
+fn exponential(x: f32) -> f32 {
+    if x < -87.0 {
+        return 0.0;
+    }
+    let n = (x * core::f32::consts::LOG2_E - 0.5) as i32;
+    let r = x - n as f32 * 0.693_359_4 + n as f32 * 2.121_944_4e-4;
+    let series = 1.0 + r * (1.0 + r / 2.0 * (1.0 + r / 3.0 * (1.0 + r / 4.0 * (1.0 + r / 5.0 * (1.0 + r / 6.0)))));
+    f32::from_bits(((n + 127) << 23) as u32) * series
+}
+"#;
+
+/// The module.
+pub fn module(network: &Described) -> Result<String, String> {
+    if network.moments.is_some() {
+        return Err(IN_TIME.into());
+    }
+    let widest = network.layers.iter().map(|layer| layer.outputs).chain([network.sample_width()]).max().unwrap_or(1);
+    let mut text = format!(
+        "//! A network trained by Onward, read out {}. Needs `core` alone; its working memory, {} bytes, is on the stack.\n\n\
+         #![allow(dead_code, clippy::all)]\n\n\
+         /// Values that [`predict`] reads: {}.\npub const INPUTS: usize = {};\n\
+         /// Classes that it tells apart.\npub const CLASSES: usize = {};\n\
+         /// Their names.\npub static CLASS_NAMES: [&str; CLASSES] = {:?};\n\n\
+         const WIDEST: usize = {widest};\nconst TINY: f32 = {TINY:?};\n",
+        network.readout,
+        8 * widest,
+        network.expects(),
+        network.shape.len(),
+        network.classes(),
+        network.classes,
+    );
+    let mut array = |what: &str, l: usize, bytes: Vec<u8>| {
+        let _ = write!(text, "\nstatic {what}{l}: [u8; {}] = *b\"", bytes.len());
+        for line in bytes.chunks(32) {
+            text.push_str("\\\n");
+            line.iter().for_each(|byte| _ = write!(text, "\\x{byte:02x}"));
+        }
+        text.push_str("\";\n");
+    };
+    let floats = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    for (l, layer) in network.layers.iter().enumerate() {
+        match &layer.does {
+            Does::Dense { weight, bias } => {
+                array("W", l, floats(weight));
+                array("B", l, floats(bias));
+            }
+            Does::Fields { weight, bias, index, .. } => {
+                array("W", l, floats(weight));
+                array("B", l, floats(bias));
+                array("SEE", l, index.iter().flat_map(|at| at.to_le_bytes()).collect());
+            }
+            Does::Quantise { .. } => {}
+        }
+        if let Some(head) = &layer.head {
+            array("HEAD", l, floats(head));
+        }
+    }
+    text.push_str(FUNCTIONS);
+    text.push_str(&show(network));
+    text.push_str(&match network.readout {
+        Readout::OnePass => one_pass(network),
+        Readout::EveryLabel => every_label(network),
+    });
+    Ok(text)
+}
+
+/// The function that lays out a sample with its label.
+fn show(network: &Described) -> String {
+    let (classes, strength) = (network.label_width(), network.label_strength);
+    let start = if network.label == LabelPlace::Prepend { classes } else { 0 };
+    let mut text = format!(
+        "\n/// A sample as the first layer reads it, with a label; `None`: no label more than another.\n\
+         fn show(x: &[f32; INPUTS], label: Option<usize>, y: &mut [f32]) {{\n    y[{start}..].copy_from_slice(x);\n"
+    );
+    if classes > 0 {
+        let neutral = strength / classes as f32;
+        let _ = writeln!(
+            text,
+            "    for k in 0..{classes} {{\n        y[k] = label.map_or({neutral:?}, |label| if k == label {{ {strength:?} }} \
+             else {{ 0.0 }});\n    }}"
+        );
+    }
+    text.push_str("    let _ = label;\n");
+    normalise(&mut text, "    ", network.input_normalization, "y", "");
+    text + "}\n"
+}
+
+fn normalise(text: &mut String, indent: &str, kind: Normalization, y: &str, part: impl Display) {
+    if let Some((centre, mean)) = steps(kind) {
+        let y = if y == "y" { y.to_owned() } else { format!("&mut {y}{part}") };
+        let _ = writeln!(text, "{indent}normalise({y}, {centre}, {mean});");
+    }
+}
+
+const PREDICT: &str = "
+/// The probability of each class.
+pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
+    let (mut a, mut b) = ([0.0f32; WIDEST], [0.0f32; WIDEST]);
+";
+
+/// Layer after layer; `then` writes what follows each answer.
+fn layers(network: &Described, indent: &str, mut then: impl FnMut(&mut String, usize, &str)) -> String {
+    let mut text = String::new();
+    let (mut x, mut y) = ("a", "b");
+    for (l, layer) in network.layers.iter().enumerate() {
+        let (from, to) = (format!("&{x}[..{}]", layer.inputs), format!("&mut {y}[..{}]", layer.outputs));
+        let _ = match &layer.does {
+            Does::Dense { .. } => writeln!(text, "{indent}dense(&W{l}, &B{l}, {from}, {to});"),
+            Does::Fields { places, length, shared, .. } => {
+                writeln!(text, "{indent}fields(&W{l}, &B{l}, &SEE{l}, {from}, {places}, {length}, {to}, {shared});")
+            }
+            Does::Quantise { step, most } => writeln!(text, "{indent}quantise({from}, {step:?}, {most:?}, {to});"),
+        };
+        then(&mut text, l, y);
+        (x, y) = (y, x);
+    }
+    text
+}
+
+fn one_pass(network: &Described) -> String {
+    let body = layers(network, "    ", |text, l, y| {
+        let layer = &network.layers[l];
+        normalise(text, "    ", network.normalization, y, format!("[..{}]", layer.outputs));
+        if layer.head.is_some() {
+            let _ = writeln!(text, "    head(&HEAD{l}, &{y}[..{}], probabilities);", layer.outputs);
+        }
+    });
+    let width = network.sample_width();
+    format!(
+        "{PREDICT}    *probabilities = [0.0; CLASSES];\n    show(x, None, &mut a[..{width}]);\n{body}    \
+         softmax(probabilities);\n}}\n"
+    )
+}
+
+fn every_label(network: &Described) -> String {
+    let body = layers(network, "        ", |text, l, y| {
+        let layer = &network.layers[l];
+        if let Some(score) = layer.score {
+            let y_all = format!("{y}[..{}]", layer.outputs);
+            let sum = match network.goodness {
+                GoodnessKind::Sum => format!("{y_all}.iter().sum::<f32>()"),
+                GoodnessKind::SumOfSquares | GoodnessKind::MeanOfSquares => format!("sum_of_squares(&{y_all})"),
+            };
+            let divided = match network.goodness {
+                GoodnessKind::MeanOfSquares => format!(" / {:?}", layer.outputs as f32),
+                _ => String::new(),
+            };
+            let _ = writeln!(
+                text,
+                "        let goodness = {sum}{divided};\n        \
+                 *probability += (goodness - {:?}) * {:?};",
+                score.threshold, score.factor
+            );
+        }
+        normalise(text, "        ", network.normalization, y, format!("[..{}]", layer.outputs));
+    });
+    let width = network.sample_width();
+    format!(
+        "{PREDICT}    for (label, probability) in probabilities.iter_mut().enumerate() {{\n        *probability = 0.0;\n        \
+         show(x, Some(label), &mut a[..{width}]);\n{body}    }}\n    softmax(probabilities);\n}}\n"
+    )
+}
