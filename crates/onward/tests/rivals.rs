@@ -68,6 +68,16 @@ fn weights(network: &Network) -> Vec<(String, Vec<f64>)> {
     all
 }
 
+/// A checkpoint whose tensors may be changed: its checksum is blank, as where another tool has written it.
+fn without_checksum(mut file: Vec<u8>) -> Vec<u8> {
+    let seal = br#",\"checksum\":\""#;
+    let at = file.windows(seal.len()).position(|bytes| bytes == seal).expect("checkpoints have a checksum");
+    let end = at + seal.len() + 16 + br#"\"}"#.len();
+    file[at..end].fill(b' ');
+    file[at] = b'}';
+    file
+}
+
 #[test]
 fn the_gradient_is_the_derivative_through_every_layer_and_normalisation() {
     let data = images(30);
@@ -86,7 +96,7 @@ fn the_gradient_is_the_derivative_through_every_layer_and_normalisation() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("n");
             after_three.save(&path).unwrap();
-            let file = std::fs::read(&path).unwrap();
+            let file = without_checksum(std::fs::read(&path).unwrap());
             let mut moved = 0;
             for (t, (tensor, values)) in before.iter().enumerate().filter(|(_, (t, _))| !t.starts_with("head")) {
                 for at in [0, values.len() / 3, values.len() / 2, values.len() - 1] {
