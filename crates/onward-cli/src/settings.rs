@@ -158,6 +158,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("negatives.tiles", Whole(1, 1_000), "How many parts a shuffled image has along each side."),
     setting(
+        "negatives.delay",
+        Whole(0, 1_000),
+        "Hard negatives are drawn from what the head predicted so many steps earlier; 0: in the same step, which a pipeline cannot.",
+    ),
+    setting(
         "augment.shift",
         Whole(0, 1000),
         "Images are shifted by up to this many pixels each way, anew at each visit.",
@@ -211,8 +216,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("training.batch", Whole(1, 65_536), "Samples in a step."),
     setting(
         "training.order",
-        Word(&["simultaneous", "greedy"]),
-        "Whether all layers learn from every batch, or each for all epochs before the next starts.",
+        Word(&["simultaneous", "greedy", "pipelined"]),
+        "Whether all layers learn from every batch, each for all epochs before the next starts, or all from every batch side by side: blocks of layers, a thread each (docs/pipeline.md).",
+    ),
+    setting(
+        "training.blocks",
+        Whole(0, 1_000),
+        "In how many blocks of layers a pipeline works; 0: one for each thread. The results are the same.",
     ),
     setting(
         "training.schedule",

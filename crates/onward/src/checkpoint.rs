@@ -37,6 +37,9 @@ const REST: &str = "training.rest";
 /// What the source of negative data remembers.
 const NEGATIVES: &str = "training.negatives";
 
+/// What the head predicted of the batches to come (`negatives.delay`).
+const PREDICTIONS: &str = "training.predictions";
+
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -94,9 +97,14 @@ impl Trainer {
     /// [`Error::Io`] where it cannot be written; what was at `path` before is then still there.
     pub fn save(&self, path: impl AsRef<Path>, notes: &BTreeMap<String, String>) -> Result<()> {
         let rest = self.rest().map(|rest| Tensor::u8(REST, &[rest.len(), 6], rest.to_bytes()));
+        let (batch, classes) = (self.recipe().training.batch, self.network().classes());
+        let predictions = self.predictions();
+        let numbers = predictions.iter().flatten().copied().collect();
+        let shape = [predictions.len(), batch, classes];
+        let predictions = (!predictions.is_empty()).then(|| Tensor::f32(PREDICTIONS, &shape, numbers));
         let training = Some((self.position(), self.totals().clone()));
         let negatives = self.negatives().tensors().into_iter().map(|tensor| tensor.within(NEGATIVES));
-        let tensors = rest.into_iter().chain(negatives).collect();
+        let tensors = rest.into_iter().chain(predictions).chain(negatives).collect();
         write(self.network(), training, tensors, notes, path.as_ref(), Replaced::Kept)
     }
 
@@ -132,7 +140,16 @@ impl Trainer {
         };
         let rest = file.tensors.iter().find(|t| t.name == REST);
         let rest = rest.map(|t| Tensors(&file.tensors).u8(REST, &t.shape)).transpose()?;
-        self.go_on_from(*position, totals.clone(), rest).map_err(Error::Data)?;
+        let predictions = match file.tensors.iter().find(|t| t.name == PREDICTIONS) {
+            Some(t) => {
+                let (batch, classes) = (self.recipe().training.batch, self.network().classes());
+                let count = t.shape.first().copied().unwrap_or(0);
+                let numbers = Tensors(&file.tensors).f32(PREDICTIONS, &[count, batch, classes])?;
+                numbers.chunks_exact((batch * classes).max(1)).map(<[f32]>::to_vec).collect()
+            }
+            None => Default::default(),
+        };
+        self.go_on_from(*position, totals.clone(), rest, predictions).map_err(Error::Data)?;
         let remembered = Tensor::of(&file.tensors, NEGATIVES);
         if remembered.is_empty() { Ok(()) } else { self.negatives_mut().restore(&remembered) }
     }

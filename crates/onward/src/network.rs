@@ -246,16 +246,7 @@ impl Network {
     /// The image part of the first layer's product, shared by every label that the batch's samples are shown with.
     /// `base` may hold that of the batch's first samples already.
     pub(crate) fn project<'a>(&self, batch: &Batch, base: &'a mut Vec<f32>) -> Option<&'a [f32]> {
-        let layer = &self.stages[0].layer;
-        let done = base.len();
-        let projectable = self.input_normalization() != Normalization::Layer;
-        base.resize(batch.len() * layer.outputs(), 0.0);
-        let values = &batch.values[done / layer.outputs() * layer.inputs()..];
-        if !projectable || !layer.project(values, &mut base[done..]) {
-            base.clear();
-            return None;
-        }
-        Some(base)
+        project(&self.stages[0], self.input_normalization(), batch, base)
     }
 
     /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it. The
@@ -304,6 +295,25 @@ pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> 
         }
     }
     Ok(plans)
+}
+
+/// As [`Network::project`], by the lowest stage.
+pub(crate) fn project<'a>(
+    stage: &Stage,
+    normalization: Normalization,
+    batch: &Batch,
+    base: &'a mut Vec<f32>,
+) -> Option<&'a [f32]> {
+    let layer = &stage.layer;
+    let done = base.len();
+    let projectable = normalization != Normalization::Layer;
+    base.resize(batch.len() * layer.outputs(), 0.0);
+    let values = &batch.values[done / layer.outputs() * layer.inputs()..];
+    if !projectable || !layer.project(values, &mut base[done..]) {
+        base.clear();
+        return None;
+    }
+    Some(base)
 }
 
 /// The activity below layer `l` as its input, and the place for its own.

@@ -480,11 +480,14 @@ pub struct NegativesSettings {
     pub blurs: u32,
     /// How many parts a shuffled image has along each side, 1 to 1,000.
     pub tiles: usize,
+    /// Hard negatives are drawn from what the head predicted so many steps earlier, 0 to 1,000: a pipeline does not wait for
+    /// its own last layer. 0: from its prediction in the same step.
+    pub delay: u32,
 }
 
 impl Default for NegativesSettings {
     fn default() -> Self {
-        NegativesSettings { kind: NegativesKind::Hard, blurs: 10, tiles: 4 }
+        NegativesSettings { kind: NegativesKind::Hard, blurs: 10, tiles: 4, delay: 0 }
     }
 }
 
@@ -627,6 +630,8 @@ pub struct TrainingSettings {
     pub batch: usize,
     /// Whether layers learn together or one after another.
     pub order: Order,
+    /// In how many blocks of layers a pipeline works, 0 to 1,000; 0: one for each thread. The results are the same.
+    pub blocks: usize,
     /// How the learning rates fall.
     pub schedule: Schedule,
     /// Steps that learn from positive data alone before as many learn from negative data alone (paper, section 5), up to
@@ -645,6 +650,7 @@ impl Default for TrainingSettings {
             epochs: 10,
             batch: 100,
             order: Order::Simultaneous,
+            blocks: 0,
             schedule: Schedule::HalfThenLinear,
             phase: 0,
             rest: 0,
@@ -672,6 +678,8 @@ pub enum Order {
     Simultaneous,
     /// Each layer learns for all epochs before the one above it starts.
     Greedy,
+    /// Every layer learns from every batch, each from another one at a time: blocks of layers work side by side.
+    Pipelined,
 }
 
 /// How the learning rates fall. Every rate is multiplied by the same number, once an epoch.
@@ -841,6 +849,8 @@ impl Recipe {
                 return refused("training.rest", "samples rest once both passes have solved them");
             }
         }
+        range("training.blocks", self.training.blocks, 0, 1_000)?;
+        self.check_pipeline()?;
         range("training.negligible", self.training.negligible, 0.0, 0.1)?;
         range("recurrent.iterations", self.recurrent.iterations, 0, 1_000)?;
         range("recurrent.keep", self.recurrent.keep, 0.0, BELOW_1)?;
@@ -975,6 +985,95 @@ impl Recipe {
             ));
         }
         Ok(self)
+    }
+
+    /// What a pipeline, and hard negatives of an earlier prediction, do not go with.
+    fn check_pipeline(&self) -> Result<()> {
+        let pipelined = self.training.order == Order::Pipelined;
+        if self.negatives.delay > 1_000 {
+            let found = self.negatives.delay;
+            return Err(Error::setting("negatives.delay", format!("found {found}, expected 0 to 1000")));
+        }
+        let either = pipelined || self.negatives.delay > 0;
+        let conflicts: [(&str, bool, bool, &str); 11] = [
+            (
+                "rule",
+                pipelined,
+                self.rule != Rule::ForwardForward,
+                "rules that send something down need all layers at once",
+            ),
+            (
+                "recurrent.iterations",
+                pipelined,
+                self.recurrent.iterations > 0,
+                "top-down connections need the layer above",
+            ),
+            (
+                "head.memory",
+                pipelined,
+                self.head.memory == HeadMemory::Recompute,
+                "\"recompute\" has the head learn layer by layer, but it is at the end of the pipeline",
+            ),
+            (
+                "negatives.delay",
+                pipelined,
+                self.negatives.kind == NegativesKind::Hard && self.negatives.delay == 0,
+                "\"hard\" negatives wait for the head's prediction, which is at the end of the pipeline: set a delay of \
+                 about twice the blocks, or other `negatives.kind`",
+            ),
+            (
+                "negatives.kind",
+                pipelined,
+                self.negatives.kind == NegativesKind::Generated,
+                "\"generated\" negatives are written by all layers together",
+            ),
+            (
+                "training.phase",
+                either,
+                self.training.phase > 0,
+                "phases are counted in steps that all layers take together",
+            ),
+            (
+                "optimizer.kind",
+                either,
+                self.optimizer.kind == OptimizerKind::OneStep,
+                "\"one-step\" takes its samples through all layers one by one",
+            ),
+            (
+                "negatives.kind",
+                self.negatives.delay > 0,
+                self.negatives.kind != NegativesKind::Hard,
+                "only \"hard\" negatives wait for a prediction",
+            ),
+            (
+                "training.rest",
+                self.negatives.delay > 0,
+                self.training.rest > 0,
+                "which samples rest is not known so early",
+            ),
+            (
+                "training.order",
+                self.negatives.delay > 0,
+                self.training.order == Order::Greedy,
+                "\"greedy\" has no head at first to predict anything",
+            ),
+            (
+                "negatives.delay",
+                self.negatives.delay > 0,
+                self.rule != Rule::ForwardForward
+                    || self.recurrent.iterations > 0
+                    || self.head.memory == HeadMemory::Recompute,
+                "it goes with `rule` \"forward-forward\", `recurrent.iterations` 0 and `head.memory` \"keep\" alone",
+            ),
+        ];
+        for (key, with, found, why) in conflicts {
+            if with && found {
+                let other =
+                    if pipelined { "`training.order` is \"pipelined\"" } else { "`negatives.delay` is above 0" };
+                return Err(Error::setting(key, format!("{why}, but {other}: set one of them back")));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -60,6 +60,8 @@ enum What {
     Scaling,
     /// Training of every kind of layer and by every rule, as the experiments have them.
     Kinds,
+    /// Training in a pipeline, beside all layers together: throughput, and how busy its blocks are.
+    Pipeline,
     /// Records a second, latency and memory of learning from a stream.
     Stream,
     /// Error and time of early exit, by the margin that is enough (trains a network first).
@@ -81,13 +83,14 @@ pub fn run(args: &Args) -> Result<()> {
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
     let mut all = serde_json::Map::new();
     all.insert("threads".into(), threads.into());
-    let parts: [(What, &str, Part<'_>); 8] = [
+    let parts: [(What, &str, Part<'_>); 9] = [
         (What::Limits, "limits", Bench::limits),
         (What::Step, "step", Bench::step),
         (What::Evaluate, "evaluate", Bench::evaluate),
         (What::Memory, "memory", Bench::memory),
         (What::Scaling, "scaling", Bench::scaling),
         (What::Kinds, "kinds", Bench::kinds),
+        (What::Pipeline, "pipeline", Bench::pipeline),
         (What::Stream, "stream", |bench| stream::bench::measure(bench.args.seconds)),
         (What::Exit, "exit", Bench::exit),
     ];
@@ -211,10 +214,11 @@ impl Bench<'_> {
         // The first steps warm caches and clocks up.
         let warm = if slow { 0 } else { 20 };
         let (mut start, mut first) = (Instant::now(), 0);
-        let mut watch = |event: Event<'_>, _: &Trainer| {
+        let mut watch = |event: Event<'_>, trainer: &Trainer| {
             if let Event::Step(step) = event {
                 if step.step == warm {
-                    (start, first) = (Instant::now(), step.step);
+                    // In a pipeline, the trainer may be some steps further than the one that is told of.
+                    (start, first) = (Instant::now(), trainer.position().step);
                 }
                 // Not into another epoch: the share of active rows is counted by epoch.
                 let last = step.step_of_epoch + 1 == step.steps_per_epoch;
@@ -411,6 +415,45 @@ impl Bench<'_> {
                 lines.push(
                     json!({ "kind": name, "precision": said, "samples_per_second": rate, "of_the_limit": share }),
                 );
+            }
+        }
+        Ok((lines.into(), text))
+    }
+
+    fn pipeline(&self) -> Result<(Value, String)> {
+        let mut text = format!(
+            "training 784-{:?} in blocks, batch {}, {} threads\n",
+            self.args.layers, self.args.batch, self.threads
+        );
+        text.push_str(&format!(
+            "  {:22}{:>6}{:>12}   {}\n",
+            "negatives", "blocks", "samples/s", "layers of each block, and how busy it is"
+        ));
+        let mut lines = Vec::new();
+        for (name, kind, delay) in [("uniform", NegativesKind::Uniform, 0), ("hard, delay 10", NegativesKind::Hard, 10)]
+        {
+            // 0 blocks: all layers together.
+            for blocks in 0..=self.threads.min(self.args.layers.len() + 1) {
+                let mut recipe = self.recipe(&self.args.layers, self.args.batch, Precision::F32);
+                (recipe.negatives.kind, recipe.negatives.delay) = (kind, delay);
+                if blocks > 0 {
+                    (recipe.training.order, recipe.training.blocks) = (Order::Pipelined, blocks);
+                }
+                let (rate, trainer) = self.train(recipe, &self.data, self.threads)?;
+                let (mut said, mut busy) = (String::new(), Vec::new());
+                for (layers, seconds) in trainer.occupancy().iter().flat_map(|work| &work.blocks) {
+                    let share = seconds / trainer.occupancy().map_or(1.0, |work| work.seconds);
+                    let name = match layers.len() {
+                        0 => "head".into(),
+                        1 => layers.start.to_string(),
+                        _ => format!("{}-{}", layers.start, layers.end - 1),
+                    };
+                    said.push_str(&format!("  {name}: {:.0} %", 100.0 * share));
+                    busy.push(json!({ "layers": [layers.start, layers.end], "busy": share }));
+                }
+                let together = if blocks == 0 { "-".into() } else { blocks.to_string() };
+                text.push_str(&format!("  {name:22}{together:>6}{rate:>12.0} {said}\n"));
+                lines.push(json!({ "negatives": name, "blocks": blocks, "samples_per_second": rate, "busy": busy }));
             }
         }
         Ok((lines.into(), text))

@@ -2,6 +2,7 @@
 
 mod moments;
 mod one_by_one;
+pub mod pipeline;
 mod rest;
 mod stage;
 pub mod stream;

@@ -6,7 +6,7 @@
 //! the depth. (The head learns from every layer at once: it keeps one batch of each layer it reads, or, with
 //! `head.memory = "recompute"`, has its rows travel along in the second sweep.)
 
-use crate::batch::{Batch, Label};
+use crate::batch::{Batch, Label, Labelled};
 use crate::error::Result;
 use crate::negatives::{Negative, Positive};
 use crate::network::Network;
@@ -48,20 +48,26 @@ impl Trainer {
     /// The batch's negative samples, and whether the head has predicted for it; it does not where it `watches` what passes
     /// instead, unless the source of negatives asks for it.
     pub(super) fn draw_negative(&mut self, watches: bool) -> (Negative, bool) {
-        let (seed, step) = (self.recipe().seed.0, self.position.step);
+        let (seed, step, delay) = (self.recipe().seed.0, self.position.step, self.delay());
         self.work.base.clear();
+        self.work.base_ahead.clear();
         let asked = self.negatives.ask(&Positive::new(&self.network, &self.work.batch, (&[], &[])));
         self.work.asked = asked.is_some();
         if let Some(inputs) = &asked {
             self.work.batch.extend(&self.network, inputs);
         }
         let prediction = (!watches || self.work.asked) && self.neutral_sweep();
-        let predicted = match prediction {
-            true => self.work.logits.split_at(self.work.solved.len() * self.network.classes()),
-            false => Default::default(),
+        let earlier = if delay > 0 && step >= delay { self.predictions.pop_front() } else { None };
+        let predicted = match (prediction, delay) {
+            (true, 0) => self.work.logits.split_at(self.work.solved.len() * self.network.classes()),
+            _ => (earlier.as_deref().unwrap_or_default(), &[][..]),
         };
         let positive = Positive::new(&self.network, &self.work.batch, predicted);
-        (self.negatives.draw(&positive, &mut stream(seed, "negatives", step)), prediction)
+        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        if delay > 0 {
+            self.predictions.push_back(self.work.logits.clone());
+        }
+        (negative, prediction)
     }
 
     /// A step of the head alone, on layers that stay as they are. Returns its mean loss.
@@ -107,16 +113,20 @@ impl Trainer {
         let (layers, learns) = (self.learning().end, self.head_learns());
         let work = &mut self.work;
         work.head_direction.rows.clear();
-        work.neutral.fill(&self.network, &work.batch, (0..work.batch.len()).map(|n| (n, Label::Neutral)));
-        let base = self.network.project(&work.batch, &mut work.base);
+        let (batch, base) = match self.network.recipe().negatives.delay {
+            0 => (&work.batch, &mut work.base),
+            _ => (&work.ahead, &mut work.base_ahead),
+        };
+        work.neutral.fill(&self.network, batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
+        let base = self.network.project(batch, base);
         let Some(head) = self.network.head().filter(|_| learns) else { return false };
         let keep = self.network.recipe().head.memory == HeadMemory::Keep;
         work.logits.clear();
-        work.logits.resize(work.batch.len() * self.network.classes(), 0.0);
+        work.logits.resize(batch.len() * self.network.classes(), 0.0);
         let (kept, answer, logits) = (&mut work.kept, &mut work.answer, &mut work.logits);
         kept.resize_with(if keep { layers.max(2) } else { 0 }, Activity::default);
         self.network.sweep(
-            &work.neutral.as_inputs(&work.batch, base),
+            &work.neutral.as_inputs(batch, base),
             layers,
             if keep { kept } else { &mut work.buffers },
             |l, y| _ = head.add(l, &y.as_inputs(), answer, logits),
@@ -134,7 +144,8 @@ impl Trainer {
         let d = &mut work.head_direction;
         d.rows.clear();
         d.rows.extend(0..samples as u32);
-        self.totals.head_loss += rival::cross_entropy(own, &work.batch.labels, &mut d.values);
+        let labels = if self.network.recipe().negatives.delay > 0 { &work.ahead.labels } else { &work.batch.labels };
+        self.totals.head_loss += rival::cross_entropy(own, labels, &mut d.values);
     }
 
     /// Has the head learn from the layers whose activities are kept.
@@ -157,18 +168,10 @@ impl Trainer {
         let (learning, gain, position) = (self.learning(), self.gain(), self.position);
         let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
-        let (batch, mut first_negative) = (work.solved.len(), 0);
-        if let Some(inputs) = &negative.inputs {
-            first_negative = work.batch.len();
-            work.batch.extend(&self.network, inputs);
-        }
+        let batch = work.solved.len();
         let first_read = self.network.first_read();
-        let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
-        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
-        let positives = (0..batch).map(|n| (n, label(&work.batch.labels, n)));
-        let negatives = (0..batch).map(|n| (first_negative + n, label(wrong, n)));
-        let neutral = (0..if head_travels { batch } else { 0 }).map(|n| (n, Label::Neutral));
-        work.pairs.fill(&self.network, &work.batch, positives.chain(negatives).chain(neutral));
+        let neutral = if head_travels { batch } else { 0 };
+        label_pairs(&self.network, &mut work.batch, batch, negative, neutral, &mut work.pairs);
         let base = self.network.project(&work.batch, &mut work.base);
         if watches {
             work.logits.clear();
@@ -219,4 +222,27 @@ pub(super) fn head_step(recipe: &Recipe, gain: f32, batch: usize, taken: u64) ->
     let (rate, momentum, weight_cost) = (head.rate, head.momentum, head.weight_cost);
     let kind = OptimizerKind::Smoothed;
     Step::new(&OptimizerSettings { kind, rate, momentum, weight_cost, ..recipe.optimizer }, gain, batch, taken)
+}
+
+/// The rows to learn from: the batch's `count` positive ones, as many negative ones, and `neutral` neutral ones. Negative inputs are
+/// added to the batch.
+pub(super) fn label_pairs(
+    network: &Network,
+    batch: &mut Batch,
+    count: usize,
+    negative: &Negative,
+    neutral: usize,
+    pairs: &mut Labelled,
+) {
+    let mut first_negative = 0;
+    if let Some(inputs) = &negative.inputs {
+        first_negative = batch.len();
+        batch.extend(network, inputs);
+    }
+    let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
+    let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
+    let positives = (0..count).map(|n| (n, label(&batch.labels, n)));
+    let negatives = (0..count).map(|n| (first_negative + n, label(wrong, n)));
+    let neutral = (0..neutral).map(|n| (n, Label::Neutral));
+    pairs.fill(network, batch, positives.chain(negatives).chain(neutral));
 }

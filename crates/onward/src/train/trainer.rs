@@ -12,13 +12,16 @@ use crate::random::stream;
 use crate::recurrent::States;
 use crate::rival;
 use crate::settings::{OptimizerKind, Order, Recipe, Rule};
+use crate::train::pipeline::Occupancy;
 use crate::train::rest::Rest;
 use crate::train::stage::Scratch;
 use crate::train::sweeps::head_step;
 use crate::train::totals::Totals;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A network in training.
 #[derive(Debug)]
@@ -33,6 +36,17 @@ pub struct Trainer {
     pub(super) work: Workspace,
     pub(super) backprop: rival::Backprop,
     pub(super) perturbation: rival::Perturbation,
+    /// What the head predicted of the batches to come, the next one first `(B, K)`: as many as `negatives.delay`.
+    pub(super) predictions: VecDeque<Vec<f32>>,
+    /// A later epoch's order, and its number.
+    pub(super) later: Option<(u32, Vec<u32>)>,
+    pub(super) occupancy: Option<Occupancy>,
+    /// What each layer took lately in a pipeline, and the head.
+    pub(super) costs: Vec<f64>,
+    /// The layers that the head reads, while a pipeline has it.
+    pub(super) reads: Arc<[usize]>,
+    /// How many layers learn, while a pipeline has them.
+    pub(super) learners: usize,
 }
 
 /// Where training stands: with the seed, all that random draws depend on.
@@ -56,9 +70,12 @@ pub(super) struct Workspace {
     pub ready: Option<(u64, Batch)>,
     /// Memory for the next one.
     pub spare: Batch,
+    /// The batch that the head predicts for hard negatives to come (`negatives.delay`).
+    pub ahead: Batch,
     pub neutral: Labelled,
     pub pairs: Labelled,
     pub base: Vec<f32>,
+    pub base_ahead: Vec<f32>,
     pub buffers: [Activity; 2],
     /// The neutral pass's activities that the head learns from, where they are kept.
     pub kept: Vec<Activity>,
@@ -90,7 +107,25 @@ impl Trainer {
         let (position, totals) = Default::default();
         let (order, rest, work) = Default::default();
         let (backprop, perturbation) = Default::default();
-        let mut trainer = Trainer { network, negatives, position, totals, order, rest, work, backprop, perturbation };
+        let (predictions, later, occupancy, costs) = Default::default();
+        let (reads, learners) = (Arc::from([]), 0);
+        let mut trainer = Trainer {
+            network,
+            negatives,
+            position,
+            totals,
+            order,
+            rest,
+            work,
+            backprop,
+            perturbation,
+            predictions,
+            later,
+            occupancy,
+            costs,
+            reads,
+            learners,
+        };
         trainer.totals = Totals::none(&trainer.network);
         Ok(trainer)
     }
@@ -129,6 +164,11 @@ impl Trainer {
         &self.totals
     }
 
+    /// What the head has predicted of the batches to come `(B, K)`.
+    pub(crate) fn predictions(&self) -> &VecDeque<Vec<f32>> {
+        &self.predictions
+    }
+
     pub(crate) fn rest(&self) -> Option<&Rest> {
         self.rest.as_ref()
     }
@@ -145,7 +185,13 @@ impl Trainer {
         &mut self.network
     }
 
-    pub(crate) fn go_on_from(&mut self, position: Position, totals: Totals, rest: Option<&[u8]>) -> Result<(), String> {
+    pub(crate) fn go_on_from(
+        &mut self,
+        position: Position,
+        totals: Totals,
+        rest: Option<&[u8]>,
+        predictions: VecDeque<Vec<f32>>,
+    ) -> Result<(), String> {
         let expected = Totals::none(&self.network);
         if !totals.fits(&expected) {
             return Err("its sums over the current epoch belong to other layers".into());
@@ -158,9 +204,18 @@ impl Trainer {
             Some(bytes) => Some(Rest::from_bytes(most, bytes).ok_or("its record of resting samples is damaged")?),
             None => None,
         };
+        let expected = self.delay().min(position.step);
+        if predictions.len() as u64 != expected {
+            let found = predictions.len();
+            return Err(format!(
+                "it has predictions for {found} batches to come, expected {expected}: the file is damaged"
+            ));
+        }
+        self.predictions = predictions;
         self.position = position;
         self.totals = totals;
         self.order.clear();
+        self.later = None;
         Ok(())
     }
 
@@ -168,7 +223,7 @@ impl Trainer {
     pub fn epochs(&self) -> u32 {
         let training = &self.recipe().training;
         match training.order {
-            Order::Simultaneous => training.epochs,
+            Order::Simultaneous | Order::Pipelined => training.epochs,
             Order::Greedy => training.epochs.saturating_mul(self.network.learners().count() as u32),
         }
     }
@@ -186,7 +241,7 @@ impl Trainer {
     /// The layers that learn at present.
     pub fn learning(&self) -> Range<usize> {
         match self.recipe().training.order {
-            Order::Simultaneous => 0..self.network.depth(),
+            Order::Simultaneous | Order::Pipelined => 0..self.network.depth(),
             Order::Greedy => {
                 let l = (self.position.epoch / self.recipe().training.epochs) as usize;
                 let learners: Vec<usize> = self.network.learners().collect();
@@ -215,8 +270,15 @@ impl Trainer {
         let work = &self.work;
         let activities =
             work.buffers.iter().chain(&work.kept).chain([&work.answer]).map(Activity::bytes).sum::<usize>();
-        let floats =
-            [&work.base, &work.logits, &work.batch.values, &work.scratch.direction.values, &work.head_direction.values];
+        let floats = [
+            &work.base,
+            &work.base_ahead,
+            &work.ahead.values,
+            &work.logits,
+            &work.batch.values,
+            &work.scratch.direction.values,
+            &work.head_direction.values,
+        ];
         let rivals = self.backprop.bytes() + self.perturbation.bytes() + work.states.bytes();
         rivals + activities + floats.map(|v| v.capacity() * size_of::<f32>()).iter().sum::<usize>()
     }
@@ -226,6 +288,9 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::check`]; also [`Error::NotFinite`] where a layer's activity overflows.
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
+        if self.is_pipelined() {
+            return self.fit_along(&mut self.threads()?, data, observer);
+        }
         self.work.ready = None; // it may be of other data
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
@@ -248,25 +313,19 @@ impl Trainer {
     }
 
     fn step_in_pool(&mut self, data: &Dataset) -> Result<StepReport> {
-        let steps_per_epoch = self.steps_of_this_epoch(data);
         let (recipe, position) = (self.recipe().clone(), self.position);
         let (batch, seed) = (recipe.training.batch, recipe.seed.0);
-        if self.order.is_empty() {
-            self.order = match &self.rest {
-                Some(rest) => rest.due(position.epoch),
-                None => (0..data.len() as u32).collect(),
-            };
-            self.order.shuffle(&mut stream(seed, "order", position.epoch.into()));
-        }
+        self.draw_order(data);
         let at = position.step_of_epoch as usize * batch;
         self.work.solved.clear();
         self.work.solved.resize(batch, true);
+        if self.delay() > 0 {
+            let mut ahead = std::mem::take(&mut self.work.ahead);
+            self.load_batch(&mut ahead, data, self.delay());
+            self.work.ahead = ahead;
+        }
         let layout = Layout::of(&self.network);
-        let load = |to: &mut Batch, step: u64, which: &[u32]| {
-            let mut shifts = stream(seed, "augmentation", step);
-            let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
-            to.load_as(layout, data, which.iter().map(|&n| n as usize), shift);
-        };
+        let load = |to: &mut Batch, step: u64, which: &[u32]| load(&recipe, layout, to, data, step, which);
         match self.work.ready.take_if(|(step, _)| *step == position.step) {
             Some((_, batch)) => self.work.spare = std::mem::replace(&mut self.work.batch, batch),
             None => load(&mut self.work.batch, position.step, &self.order[at..at + batch]),
@@ -308,27 +367,78 @@ impl Trainer {
         if matches!(recipe.rule, Rule::Backprop | Rule::Perturbation) {
             self.totals.head_loss += loss * batch as f64;
         }
-        if recipe.training.rest > 0 {
-            let rest = self.rest.get_or_insert_with(|| Rest::new(recipe.training.rest, data.len()));
+        let solved = std::mem::take(&mut self.work.solved);
+        let report = self.took_step(data, &solved, loss);
+        self.work.solved = solved;
+        Ok(report)
+    }
+
+    /// Counts a step: whether every layer has told each of its samples apart with certainty `(B)`, and its loss.
+    pub(super) fn took_step(&mut self, data: &Dataset, solved: &[bool], loss: f64) -> StepReport {
+        let (position, batch, most) = (self.position, solved.len(), self.recipe().training.rest);
+        let steps_per_epoch = self.steps_of_this_epoch(data);
+        let at = position.step_of_epoch as usize * batch;
+        if most > 0 {
+            let rest = self.rest.get_or_insert_with(|| Rest::new(most, data.len()));
             let visited = &self.order[at..at + batch];
-            visited.iter().zip(&self.work.solved).for_each(|(&n, &solved)| rest.note(n, solved));
+            visited.iter().zip(solved).for_each(|(&n, &solved)| rest.note(n, solved));
         }
 
         self.totals.samples += batch as u64;
         self.position.step += 1;
         self.position.step_of_epoch += 1;
-        Ok(StepReport {
+        StepReport {
             step: self.position.step,
             epoch: position.epoch,
             step_of_epoch: position.step_of_epoch,
             steps_per_epoch,
             samples: batch,
             loss,
-        })
+        }
+    }
+
+    /// The samples of the current epoch in the order of their visits.
+    pub(super) fn draw_order(&mut self, data: &Dataset) {
+        if self.order.is_empty() {
+            self.order = self.order_of(self.position.epoch, data);
+        }
+    }
+
+    fn order_of(&self, epoch: u32, data: &Dataset) -> Vec<u32> {
+        let mut order = match &self.rest {
+            Some(rest) => rest.due(epoch),
+            None => (0..data.len() as u32).collect(),
+        };
+        order.shuffle(&mut stream(self.recipe().seed.0, "order", epoch.into()));
+        order
+    }
+
+    /// Steps between a prediction of the head and the hard negatives drawn from it.
+    pub(super) fn delay(&self) -> u64 {
+        u64::from(self.recipe().negatives.delay)
+    }
+
+    /// The batch of the step `later` than the next one, which may be of a later epoch (where no samples rest).
+    pub(super) fn load_batch(&mut self, to: &mut Batch, data: &Dataset, later: u64) {
+        let (batch, step) = (self.recipe().training.batch, self.position.step + later);
+        let (mut at, mut epoch) = (self.position.step_of_epoch + later, self.position.epoch);
+        let steps = self.steps_of_this_epoch(data);
+        if at >= steps {
+            (epoch, at) = (epoch + (at / steps) as u32, at % steps);
+            if self.later.as_ref().is_none_or(|(known, _)| *known != epoch) {
+                self.later = Some((epoch, self.order_of(epoch, data)));
+            }
+        }
+        let order = match &self.later {
+            Some((known, order)) if *known == epoch => order,
+            _ => &self.order,
+        };
+        let which = &order[at as usize * batch..][..batch];
+        load(self.network.recipe(), Layout::of(&self.network), to, data, step, which);
     }
 
     /// Steps in the current epoch, which some samples may rest in.
-    fn steps_of_this_epoch(&self, data: &Dataset) -> u64 {
+    pub(super) fn steps_of_this_epoch(&self, data: &Dataset) -> u64 {
         self.steps_per_epoch(self.rest.as_ref().map_or(data.len(), |rest| rest.count_due(self.position.epoch)))
     }
 
@@ -368,7 +478,7 @@ impl Trainer {
     }
 
     /// Closes the current epoch: what it was like, and on to the next.
-    fn end_epoch(&mut self) -> EpochReport {
+    pub(super) fn end_epoch(&mut self) -> EpochReport {
         let report = self.so_far();
         self.totals = Totals::none(&self.network);
         if let Some(rest) = &mut self.rest {
@@ -417,4 +527,11 @@ impl Trainer {
             layers,
         }
     }
+}
+
+/// Loads samples as the lowest layer reads them, changed at random as the recipe says.
+fn load(recipe: &Recipe, layout: Layout, to: &mut Batch, data: &Dataset, step: u64, which: &[u32]) {
+    let mut shifts = stream(recipe.seed.0, "augmentation", step);
+    let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
+    to.load_as(layout, data, which.iter().map(|&n| n as usize), shift);
 }

@@ -1,0 +1,209 @@
+//! A block of a pipeline: layers above each other, on the last block the softmax head besides. Packets of rows come in
+//! from below, every layer learns from them, and they go up.
+
+use crate::batch::{Batch, Labelled};
+use crate::error::{Error, Result};
+use crate::network::{Stage, project, take_turns};
+use crate::optimizer::Step;
+use crate::pass::{Activity, Directions};
+use crate::readout::Head;
+use crate::rival::cross_entropy;
+use crate::settings::Recipe;
+use crate::train::stage::{Layers, Lesson, Scratch};
+use crate::train::sweeps::head_step;
+use crate::train::totals::LayerTotals;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The rows of one step on their way up.
+#[derive(Debug)]
+pub struct Packet {
+    /// Steps taken before this one.
+    pub(super) taken: u64,
+    /// What the learning rates are multiplied by.
+    pub(super) gain: f32,
+    /// What the lowest layer reads.
+    pub(super) bottom: Bottom,
+    /// The neutral rows that the head is to read `(B, O)`; empty where it watches the positive ones.
+    pub(super) neutral: Activity,
+    /// The positive rows, then the negative ones `(2B, O)`.
+    pub(super) pairs: Activity,
+    /// What the head will read of each layer that it reads `(B, O)`.
+    pub(super) kept: Vec<Activity>,
+    /// The true labels of what the head will read `(B)`.
+    pub(super) labels: Vec<u32>,
+    /// Whether every layer so far has told each sample apart with certainty `(B)`.
+    pub(super) solved: Vec<bool>,
+    /// The summed loss of the layers so far.
+    pub(super) loss: f64,
+    /// The head's probabilities `(B, K)`, once it has been there.
+    pub(super) prediction: Vec<f32>,
+    /// What went wrong on the way.
+    pub(super) outcome: Result<()>,
+}
+
+/// What the lowest layer reads.
+#[derive(Debug, Default)]
+pub(super) struct Bottom {
+    pub batch: Batch,
+    pub pairs: Labelled,
+    /// The batch whose neutral rows these are; empty where it is the same one.
+    pub ahead: Batch,
+    pub neutral: Labelled,
+}
+
+impl Default for Packet {
+    fn default() -> Self {
+        let (bottom, neutral, pairs, kept) = Default::default();
+        let (labels, solved, prediction) = Default::default();
+        let (taken, gain, loss, outcome) = (0, 1.0, 0.0, Ok(()));
+        Packet { taken, gain, bottom, neutral, pairs, kept, labels, solved, loss, prediction, outcome }
+    }
+}
+
+/// Layers above each other, with everything that they need to learn.
+#[derive(Debug)]
+pub struct Block {
+    pub(super) recipe: Arc<Recipe>,
+    /// Which of the network's layers they are.
+    pub(super) layers: Range<usize>,
+    /// Units of all layers below.
+    pub(super) below: usize,
+    pub(super) stages: Vec<Stage>,
+    pub(super) totals: Vec<LayerTotals>,
+    /// The head: on the last block.
+    pub(super) head: Option<Head>,
+    pub(super) head_loss: f64,
+    /// The layers that the head reads, wherever it is.
+    pub(super) reads: Arc<[usize]>,
+    /// Whether it reads the positive rows, for want of neutral ones.
+    pub(super) watches: bool,
+    /// Seconds that each layer has worked, and the head.
+    pub(super) seconds: Vec<f64>,
+    pub(super) work: Work,
+}
+
+/// Memory of a block.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    base: Vec<f32>,
+    base_ahead: Vec<f32>,
+    buffers: [Activity; 2],
+    answer: Activity,
+    head_direction: Directions,
+    scratch: Scratch,
+}
+
+impl Block {
+    /// Which of the network's layers these are; empty where there is only the head.
+    pub fn layers(&self) -> Range<usize> {
+        self.layers.clone()
+    }
+
+    /// Has every layer learn from the packet, and readies it for the next block. Where something has gone wrong on the way, it
+    /// goes past.
+    pub fn run(&mut self, packet: &mut Packet) {
+        if packet.outcome.is_ok() {
+            packet.outcome = self.learn(packet);
+        }
+    }
+
+    fn learn(&mut self, packet: &mut Packet) -> Result<()> {
+        let recipe = self.recipe.clone();
+        let Block { layers, stages, totals, reads, watches, seconds, work, .. } = self;
+        let Work { base, base_ahead, buffers, scratch, .. } = work;
+        let Packet { bottom, neutral, pairs, kept, solved, loss, .. } = packet;
+        let (batch, count, lowest) = (solved.len(), stages.len(), layers.start == 0);
+        let place = |l: usize| reads.iter().position(|&read| read == l);
+        let mut clock = Clock(Instant::now());
+        if lowest {
+            base.clear();
+            base_ahead.clear();
+        }
+        if count > 0 && !reads.is_empty() && !*watches {
+            let x = match lowest {
+                true if bottom.ahead.is_empty() => {
+                    let base = project(&stages[0], recipe.network.input_normalization, &bottom.batch, base);
+                    bottom.neutral.as_inputs(&bottom.batch, base)
+                }
+                true => {
+                    let base = project(&stages[0], recipe.network.input_normalization, &bottom.ahead, base_ahead);
+                    bottom.neutral.as_inputs(&bottom.ahead, base)
+                }
+                false => neutral.as_inputs(),
+            };
+            for (at, stage) in stages.iter().enumerate() {
+                let (input, y) = take_turns(buffers, at);
+                let x = if at == 0 { &x } else { &input };
+                y.resize(x.rows(), stage.layer.outputs());
+                stage.layer.forward(x, y);
+                stage.normalization.apply(y);
+                if let Some(i) = place(layers.start + at) {
+                    kept[i].copy_rows(y, batch);
+                }
+                seconds[at] += clock.lap();
+            }
+            std::mem::swap(neutral, &mut buffers[(count - 1) % 2]);
+        }
+        if count > 0 {
+            let x = match lowest {
+                true => {
+                    let base = project(&stages[0], recipe.network.input_normalization, &bottom.batch, base);
+                    bottom.pairs.as_inputs(&bottom.batch, base)
+                }
+                false => pairs.as_inputs(),
+            };
+            let step = Step::new(&recipe.optimizer, packet.gain, batch, packet.taken);
+            let lesson = Lesson { recipe: &recipe, step, taken: packet.taken, learning: layers.clone() };
+            let first = layers.start;
+            let mut all = Layers { first, below: self.below, stages: &mut *stages, totals };
+            all.learn(&x, buffers, &lesson, (solved, loss), scratch, |l, y| {
+                if *watches && let Some(i) = place(l) {
+                    kept[i].copy_rows(y, batch);
+                }
+                seconds[l - first] += clock.lap();
+            })?;
+            std::mem::swap(pairs, &mut buffers[(count - 1) % 2]);
+            let fault = stages.iter().enumerate().find_map(|(at, stage)| Some((first + at, stage.layer.fault()?)));
+            if let Some((l, why)) = fault {
+                return Err(Error::Data(format!("layer {l}: {why}")));
+            }
+        }
+        self.teach_head(packet);
+        self.seconds[count] += clock.lap();
+        Ok(())
+    }
+
+    /// The head predicts, and learns.
+    fn teach_head(&mut self, packet: &mut Packet) {
+        let Some(head) = &mut self.head else { return };
+        let Packet { kept, labels, prediction, .. } = packet;
+        let Work { answer, head_direction: d, .. } = &mut self.work;
+        let classes = head.layers[0].outputs();
+        prediction.clear();
+        prediction.resize(labels.len() * classes, 0.0);
+        for (&l, y) in self.reads.iter().zip(kept.iter()) {
+            head.add(l, &y.as_inputs(), answer, prediction);
+        }
+        d.rows.clear();
+        d.rows.extend(0..labels.len() as u32);
+        self.head_loss += cross_entropy(prediction, labels, &mut d.values);
+        let step = head_step(&self.recipe, packet.gain, labels.len(), packet.taken);
+        for (&l, y) in self.reads.iter().zip(kept.iter()) {
+            head.update(l, &y.as_inputs(), d, &step);
+        }
+    }
+}
+
+/// Seconds since it was last asked.
+struct Clock(Instant);
+
+impl Clock {
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let seconds = (now - self.0).as_secs_f64();
+        self.0 = now;
+        seconds
+    }
+}

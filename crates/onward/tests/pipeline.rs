@@ -1,0 +1,224 @@
+//! What a pipeline promises: the bits of simultaneous training, whatever the number of blocks, wherever it was interrupted; and
+//! no more packets under way than it says.
+
+mod common;
+
+use common::{patterns, recipe};
+use onward::checkpoint::different_tensors;
+use onward::events::EpochReport;
+use onward::settings::{LabelPlace, NegativesKind, Normalization, OptimizerKind, Order, Precision};
+use onward::train::pipeline::{Block, Line, Packet, Threads};
+use onward::{Dataset, Error, Event, Flow, Recipe, Result, Trainer};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Recipes that between them use everything that a pipeline can do: a name, and a recipe in simultaneous order.
+fn recipes() -> Vec<(&'static str, Recipe)> {
+    let mut all = Vec::new();
+    let mut add = |name, widths: &[usize], change: fn(&mut Recipe)| {
+        let mut recipe = recipe(Precision::F32, widths);
+        recipe.negatives.kind = NegativesKind::Uniform;
+        change(&mut recipe);
+        all.push((name, recipe));
+    };
+    add("uniform, a head", &[40, 24, 32], |_| ());
+    add("uniform, no head", &[40, 24, 32], |r| r.head.enabled = false);
+    add("one layer", &[40], |r| r.network.dropout = 0.1);
+    add("many layers, dropout", &[20, 30, 10, 40, 20], |r| (r.network.dropout, r.readout.skip) = (0.2, 2));
+    add("bf16", &[40, 24, 32], |r| r.engine.precision = Precision::Bf16);
+    add("reference", &[10, 10], |r| r.engine.precision = Precision::Reference);
+    add("adam", &[40, 24, 32], |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
+    add("layer norm, no peers", &[40, 24, 32], |r| {
+        r.network.input_normalization = Normalization::Layer;
+        r.network.normalization = Normalization::Layer;
+        r.peer.strength = 0.0;
+    });
+    add("rest", &[40, 24], |r| (r.training.rest, r.goodness.temperature) = (2, 0.05));
+    add("a head that watches hybrids", &[40, 24, 32], |r| {
+        (r.network.label, r.negatives.kind, r.negatives.blurs) = (LabelPlace::None, NegativesKind::Hybrid, 1);
+    });
+    add("shuffled, with labels in front", &[40, 24], |r| {
+        (r.network.label, r.negatives.kind) = (LabelPlace::Prepend, NegativesKind::Shuffled);
+    });
+    add("hard, delay 1", &[40, 24, 32], |r| (r.negatives.kind, r.negatives.delay) = (NegativesKind::Hard, 1));
+    add("hard, delay 13, longer than two epochs", &[40, 24, 32], |r| {
+        (r.negatives.kind, r.negatives.delay) = (NegativesKind::Hard, 13);
+        r.network.dropout = 0.1;
+    });
+    all
+}
+
+fn pipelined(mut recipe: Recipe, blocks: usize) -> Recipe {
+    (recipe.training.order, recipe.training.blocks) = (Order::Pipelined, blocks);
+    recipe
+}
+
+/// Trains on, to the end or to the first look at or after step `stop`; notes the epochs.
+fn train(trainer: &mut Trainer, data: &Dataset, stop: u64, epochs: &mut Vec<EpochReport>) {
+    let mut told = trainer.position().step;
+    let mut watch = |event: Event<'_>, trainer: &Trainer| {
+        match event {
+            Event::Step(step) => {
+                told += 1;
+                assert_eq!(step.step, told, "every step is told once, in order");
+            }
+            Event::Epoch(epoch) => epochs.push(epoch.clone()),
+            _ => {}
+        }
+        if trainer.position().step >= stop { Flow::Stop } else { Flow::Continue }
+    };
+    trainer.fit(data, &mut watch).unwrap();
+}
+
+fn save(trainer: &Trainer, path: &Path) {
+    trainer.save(path, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn the_same_bits_as_all_layers_together() {
+    let data = patterns(150);
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for (name, recipe) in recipes() {
+        let mut expected = Vec::new();
+        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
+        train(&mut together, &data, u64::MAX, &mut expected);
+        save(&together, &one);
+        for blocks in [1, 2, 3, 9] {
+            let mut epochs = Vec::new();
+            let mut trainer = Trainer::new(pipelined(recipe.clone(), blocks), &data).unwrap();
+            train(&mut trainer, &data, u64::MAX, &mut epochs);
+            save(&trainer, &other);
+            assert_eq!(different_tensors(&one, &other).unwrap(), [""; 0], "{name}, {blocks} blocks");
+            assert_eq!(epochs, expected, "{name}, {blocks} blocks");
+            assert!(trainer.is_done());
+            let work = trainer.occupancy().unwrap();
+            assert!(work.blocks.len() <= blocks && work.steps > 0, "{name}: {work:?}");
+        }
+    }
+}
+
+#[test]
+fn interrupted_at_any_look_it_goes_on_to_the_same_bits() {
+    let data = patterns(300);
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for (name, recipe) in recipes() {
+        let mut expected = Vec::new();
+        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
+        train(&mut together, &data, u64::MAX, &mut expected);
+        save(&together, &one);
+        for stop in [1, 9, 12] {
+            let mut epochs = Vec::new();
+            let mut first = Trainer::new(pipelined(recipe.clone(), 2), &data).unwrap();
+            train(&mut first, &data, stop, &mut epochs);
+            assert!(first.position().step >= stop && !first.is_done());
+            save(&first, &other);
+            let mut second = Trainer::load(&other).unwrap();
+            train(&mut second, &data, u64::MAX, &mut epochs);
+            save(&second, &other);
+            assert_eq!(different_tensors(&one, &other).unwrap(), [""; 0], "{name}, stopped at {stop}");
+            assert_eq!(epochs, expected, "{name}, stopped at {stop}");
+        }
+    }
+}
+
+#[test]
+fn a_delay_changes_what_is_learned_and_is_remembered() {
+    let data = patterns(150);
+    let folder = tempfile::tempdir().unwrap();
+    let (now, later) = (folder.path().join("now"), folder.path().join("later"));
+    let with = |delay, path: &Path| {
+        let mut recipe = recipe(Precision::F32, &[40, 24, 32]);
+        recipe.negatives.delay = delay;
+        let mut trainer = Trainer::new(recipe, &data).unwrap();
+        train(&mut trainer, &data, 3, &mut Vec::new());
+        save(&trainer, path);
+    };
+    with(0, &now);
+    with(1, &later);
+    let different = different_tensors(&now, &later).unwrap();
+    assert!(
+        different.iter().any(|name| name == "layers.0.weight")
+            && different.iter().any(|name| name == "training.predictions")
+    );
+}
+
+/// Threads that are watched: how many packets have been under way at most.
+struct Watched {
+    threads: Threads,
+    under_way: usize,
+    most: usize,
+}
+
+impl Line for Watched {
+    fn places(&self) -> usize {
+        self.threads.places()
+    }
+    fn begin(&mut self, blocks: Vec<Block>) -> Result<()> {
+        assert_eq!(blocks.first().map(|block| block.layers().start), Some(0));
+        self.threads.begin(blocks)
+    }
+    fn send(&mut self, packet: Packet) -> Result<()> {
+        self.under_way += 1;
+        self.most = self.most.max(self.under_way);
+        self.threads.send(packet)
+    }
+    fn receive(&mut self) -> Result<Packet> {
+        self.under_way -= 1;
+        self.threads.receive()
+    }
+    fn end(&mut self) -> Result<Vec<Block>> {
+        self.under_way = 0;
+        self.threads.end()
+    }
+}
+
+#[test]
+fn however_fast_the_producer_no_more_is_under_way_than_promised() {
+    let data = patterns(600);
+    let mut recipe = pipelined(recipe(Precision::Reference, &[4, 60, 60]), 3);
+    recipe.negatives.kind = NegativesKind::Uniform;
+    let mut line = Watched { threads: Threads::new(3, 3).unwrap(), under_way: 0, most: 0 };
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    trainer.fit_along(&mut line, &data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+    assert_eq!(line.most, 6);
+}
+
+#[test]
+fn divergence_names_the_same_layer_and_step() {
+    let data = patterns(60);
+    let failed = |order| {
+        let mut wild = recipe(Precision::F32, &[16, 16, 16]);
+        (wild.training.order, wild.negatives.kind) = (order, NegativesKind::Uniform);
+        (wild.optimizer.rate, wild.optimizer.weight_cost, wild.training.epochs) = (10.0, 10.0, 1000);
+        let mut trainer = Trainer::new(wild, &data).unwrap();
+        let error = trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+        assert_eq!(trainer.network().depth(), 3, "the network is whole");
+        error.to_string()
+    };
+    assert_eq!(failed(Order::Pipelined), failed(Order::Simultaneous));
+}
+
+#[test]
+fn what_a_pipeline_cannot_do_is_refused() {
+    let refused = |change: fn(&mut Recipe)| {
+        let mut recipe = pipelined(recipe(Precision::F32, &[8, 8]), 2);
+        recipe.negatives.delay = 4;
+        assert!(recipe.clone().check().is_ok());
+        change(&mut recipe);
+        recipe.check().unwrap_err().to_string()
+    };
+    assert!(refused(|r| r.negatives.delay = 0).contains("set a delay"));
+    assert!(refused(|r| r.negatives.delay = 1001).contains("found 1001, expected 0 to 1000"));
+    assert!(refused(|r| r.negatives.kind = NegativesKind::Uniform).contains("only \"hard\" negatives"));
+    assert!(refused(|r| r.training.rest = 1).contains("training.rest"));
+    assert!(refused(|r| r.training.phase = 10).contains("training.phase"));
+    assert!(refused(|r| r.negatives.kind = NegativesKind::Generated).contains("written by all layers"));
+    assert!(refused(|r| r.optimizer.kind = onward::settings::OptimizerKind::OneStep).contains("one-step"));
+    assert!(refused(|r| r.training.order = Order::Greedy).contains("training.order"));
+    assert!(refused(|r| r.head.memory = onward::settings::HeadMemory::Recompute).contains("head.memory"));
+    assert!(refused(|r| r.rule = onward::settings::Rule::Backprop).contains("`rule`"));
+    assert!(refused(|r| (r.recurrent.iterations, r.network.label) = (4, LabelPlace::Top)).contains("recurrent"));
+}
