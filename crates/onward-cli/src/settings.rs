@@ -332,6 +332,9 @@ impl Kind {
     }
 }
 
+/// A longer file is no experiment.
+const LONGEST_FILE: usize = 1 << 20;
+
 /// A setting with its value, and where it was given.
 type Given = (String, Value);
 
@@ -350,6 +353,12 @@ pub fn parse_file(text: &str, file: &str) -> Result<Vec<Given>, Usage> {
 /// # Errors
 /// A [`Usage`] that names the line where it is not TOML.
 pub fn plain(text: &str, file: &str) -> Result<Table, Usage> {
+    if text.len() > LONGEST_FILE {
+        let found = text.len();
+        return Err(Usage(format!(
+            "{file}: it has {found} bytes, expected an experiment file of at most {LONGEST_FILE}"
+        )));
+    }
     text.parse().map_err(|error| broken(text, file, &error))
 }
 
@@ -358,9 +367,9 @@ pub fn plain(text: &str, file: &str) -> Result<Table, Usage> {
 /// # Errors
 /// As [`plain`]; also where `section` is no table.
 pub fn leaves(text: &str, file: &str, section: Option<&str>) -> Result<Vec<(String, Value, String)>, Usage> {
-    let table = DeTable::parse(text).map_err(|error| broken(text, file, &error))?;
-    // The same text once more as plain values; `found` knows where each was.
     let plain = Value::Table(plain(text, file)?);
+    // The same text once more; `found` knows where each value was.
+    let table = DeTable::parse(text).map_err(|error| broken(text, file, &error))?;
     let (mut found, mut values) = (Vec::new(), &plain);
     match section {
         None => collect(table.get_ref(), "", &mut found),

@@ -37,6 +37,12 @@ pub(crate) fn dataset(
     onward::Dataset::new(shape, values, labels, classes).map_err(|error| Error::new(path, error.to_string()))
 }
 
+/// The most bytes that a packed file of `length` bytes may unpack to: no real data packs so well, and a few kilobytes that
+/// claim gigabytes are not read.
+pub(crate) fn most_unpacked(length: u64) -> u64 {
+    length.saturating_mul(256).max(64 << 20)
+}
+
 /// More classes than any data set has: a label above this is a damaged file.
 const MOST_CLASSES: u64 = 65_536;
 

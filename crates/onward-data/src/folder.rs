@@ -1,8 +1,8 @@
 //! Folders of images by class: `FOLDER/CLASS/IMAGE.png`, with `train/` and `test/` above them or not.
 
 use crate::detect::Split;
-use crate::error::{Error, Result, dataset};
-use image::{ColorType, DynamicImage, ImageReader};
+use crate::error::{Error, Result, dataset, most_unpacked};
+use image::{ColorType, DynamicImage, ImageError, ImageReader, Limits};
 use onward::{Dataset, Shape, Values};
 use std::path::{Path, PathBuf};
 
@@ -110,9 +110,15 @@ pub fn read_images(files: &[PathBuf], shape: Shape, resize: bool) -> Result<Data
 }
 
 fn open(path: &Path) -> Result<DynamicImage> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::unread(path))?;
-    let image =
-        reader.decode().map_err(|error| Error::new(path, format!("it is no whole PNG or JPEG image: {error}")))?;
+    let length = path.metadata().map_err(Error::unread(path))?.len();
+    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::unread(path))?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(most_unpacked(length));
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| match error {
+        ImageError::Limits(_) => Error::new(path, format!("it is too large for an image of {length} bytes: {error}")),
+        _ => Error::new(path, format!("it is no whole PNG or JPEG image: {error}")),
+    })?;
     let color = image.color();
     let image = if color.has_alpha() { on_white(&image) } else { image };
     Ok(match color {

@@ -3,7 +3,7 @@
 //! Two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian 32-bit number,
 //! then the bytes.
 
-use crate::error::{Error, Result, dataset, numbered};
+use crate::error::{Error, Result, dataset, most_unpacked, numbered};
 use flate2::read::GzDecoder;
 use onward::{Dataset, Shape, Values};
 use std::fs::File;
@@ -52,7 +52,10 @@ fn read_file(path: &Path) -> Result<Idx> {
     let length = file.metadata().map_err(Error::unread(path))?.len();
     let mut reader = BufReader::new(file);
     let zipped = is_gzip(path)?;
-    if zipped { parse(path, &mut GzDecoder::new(reader), None) } else { parse(path, &mut reader, Some(length)) }
+    match zipped {
+        true => parse(path, &mut GzDecoder::new(reader), None, most_unpacked(length)),
+        false => parse(path, &mut reader, Some(length), length),
+    }
 }
 
 pub(crate) fn is_gzip(path: &Path) -> Result<bool> {
@@ -61,8 +64,8 @@ pub(crate) fn is_gzip(path: &Path) -> Result<bool> {
     Ok(read == 2 && magic == [0x1f, 0x8b])
 }
 
-/// `length`: of the whole file, where it is known.
-fn parse(path: &Path, reader: &mut dyn Read, length: Option<u64>) -> Result<Idx> {
+/// `length`: of the whole file, where it is known. `most`: that it may have at all.
+fn parse(path: &Path, reader: &mut dyn Read, length: Option<u64>, most: u64) -> Result<Idx> {
     let short =
         |error: std::io::Error| Error::new(path, format!("it ends within its header, or cannot be read: {error}"));
     let mut magic = [0; 4];
@@ -87,6 +90,10 @@ fn parse(path: &Path, reader: &mut dyn Read, length: Option<u64>) -> Result<Idx>
         && length != header + size
     {
         let problem = format!("its header claims {dims:?}, which takes {} bytes, but it has {length}", header + size);
+        return Err(Error::new(path, problem));
+    }
+    if size > most {
+        let problem = format!("its header claims {dims:?}: {size} bytes, but a file of its size holds at most {most}");
         return Err(Error::new(path, problem));
     }
     // A compressed file may claim anything: memory grows only with what really comes out of it.

@@ -1,7 +1,7 @@
 //! NPY and NPZ: NumPy's arrays. Samples are `(N, D)`, `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`, labels `(N)`.
 
 use crate::detect::Split;
-use crate::error::{Error, Result, dataset, numbered};
+use crate::error::{Error, Result, dataset, most_unpacked, numbered};
 use onward::{Dataset, Shape, Values};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -20,16 +20,17 @@ const LONGEST_HEADER: u32 = 1 << 16;
 /// An array file: samples without labels.
 pub fn read(path: &Path) -> Result<Dataset> {
     let file = File::open(path).map_err(Error::unread(path))?;
-    samples(path, array(path, "the array", BufReader::new(file))?, None)
+    samples(path, array(path, "the array", BufReader::new(file), u64::MAX)?, None)
 }
 
 /// An archive of arrays, with a test split where it has one.
 pub fn read_archive(path: &Path) -> Result<Split> {
     let file = File::open(path).map_err(Error::unread(path))?;
+    let most = most_unpacked(file.metadata().map_err(Error::unread(path))?.len());
     let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| Error::new(path, format!("it is not a whole NPZ archive: {error}")))?;
     let mut find = |name: &str| match archive.by_name(&format!("{name}.npy")) {
-        Ok(entry) => array(path, name, entry).map(Some),
+        Ok(entry) => array(path, name, entry, most).map(Some),
         Err(ZipError::FileNotFound) => Ok(None),
         Err(error) => Err(Error::new(path, format!("its array `{name}` could not be read: {error}"))),
     };
@@ -170,8 +171,8 @@ impl Header {
     }
 }
 
-/// Reads one array. Memory grows with what is really there, whatever the header claims.
-fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
+/// Reads one array of at most `most` bytes. Memory grows with what is really there, whatever the header claims.
+fn array(path: &Path, name: &str, mut reader: impl Read, most: u64) -> Result<Array> {
     let refuse = |problem: String| Error::new(path, format!("{name}: {problem}"));
     let cut = |error: std::io::Error| refuse(format!("it is cut short or damaged: {error}"));
     let mut start = Vec::new();
@@ -185,6 +186,9 @@ fn array(path: &Path, name: &str, mut reader: impl Read) -> Result<Array> {
     let Header { dims, element } = Header::parse(&start).map_err(refuse)?;
     let total = dims.iter().try_fold(element.size(), |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX);
     let Some(total) = total else { return Err(refuse(format!("its header claims {dims:?}: too large for any file"))) };
+    if total as u64 > most {
+        return Err(refuse(format!("its header claims {dims:?}: {total} bytes, but its archive holds at most {most}")));
+    }
     let mut bytes = Vec::new();
     reader.take(total as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
     if bytes.len() != total {

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result, dataset};
 use onward::{Dataset, Shape, Values};
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::path::Path;
 
 const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
@@ -13,7 +15,9 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
         .trim(csv::Trim::All)
         .from_path(path)
         .map_err(|error| Error::new(path, format!("it could not be read: {error}")))?;
-    let (mut values, mut labels): (Vec<f32>, Vec<String>) = Default::default();
+    let (mut values, mut labels): (Vec<f32>, Vec<u32>) = Default::default();
+    // The classes, in the order in which they are found.
+    let mut found: HashMap<String, u32> = HashMap::new();
     let (mut width, mut label_column) = (0, None);
     for (n, record) in reader.records().enumerate() {
         let record = record.map_err(|error| Error::new(path, refusal(&error)))?;
@@ -33,7 +37,9 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
         }
         for (column, field) in record.iter().enumerate() {
             if Some(column) == label_column {
-                labels.push(field.to_owned());
+                let new = found.len() as u32;
+                let class = found.get(field).copied().unwrap_or_else(|| *found.entry(field.to_owned()).or_insert(new));
+                labels.push(class);
                 continue;
             }
             match field.parse::<f32>() {
@@ -46,24 +52,33 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
             }
         }
     }
-    let mut classes = labels.clone();
-    classes.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => a.total_cmp(&b),
-        _ => a.cmp(b),
-    });
-    classes.dedup();
-    let indices = labels.iter().map(|label| classes.iter().position(|c| c == label).unwrap_or(0) as u32).collect();
-    if classes.len() > 1000 && classes.len() * 2 > labels.len() {
+    if found.len() > 1000 && found.len() * 2 > labels.len() {
         let problem = format!(
             "column {} should hold labels, but has {} different values in {} lines: name the label's column `label`",
             label_column.map_or(0, |column| column + 1),
-            classes.len(),
+            found.len(),
             labels.len()
         );
         return Err(Error::new(path, problem));
     }
+    let mut classes: Vec<(String, u32)> = found.into_iter().collect();
+    classes.sort_by(|(a, _), (b, _)| by_number(a, b));
+    let mut sorted = vec![0; classes.len()];
+    (0u32..).zip(&classes).for_each(|(class, (_, found))| sorted[*found as usize] = class);
+    let indices = labels.iter().map(|label| sorted[*label as usize]).collect();
+    let classes = classes.into_iter().map(|(name, _)| name).collect();
     let features = width.saturating_sub(usize::from(label_column.is_some())).max(1);
     dataset(path, Shape::features(features), Values::Floats(values), indices, classes)
+}
+
+/// Numbers first, by their size, then what is none.
+fn by_number(a: &str, b: &str) -> Ordering {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => a.cmp(b),
+    }
 }
 
 fn refusal(error: &csv::Error) -> String {

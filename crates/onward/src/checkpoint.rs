@@ -314,10 +314,7 @@ pub(crate) fn write_file(
             safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), metadata)])))
         })
         .map_err(|error| failed(error.to_string()))?;
-    put(path, &contents, replaced).map_err(|source| {
-        let problem = format!("the checkpoint could not be written: {source}");
-        Error::Io { path: path.to_owned(), source: std::io::Error::new(source.kind(), problem) }
-    })
+    put(path, &contents, replaced).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// What `load` makes of the checkpoint at `path`; or of the one before it, where that one is whole and the one at `path` is

@@ -38,8 +38,8 @@ pub enum Error {
         /// The value found.
         found: f32,
     },
-    /// A file system operation that failed.
-    #[error("{}: {source}", path.display())]
+    /// A file that the operating system refused to write; the source says why.
+    #[error("{}: it could not be written", path.display())]
     Io {
         /// The file concerned.
         path: PathBuf,

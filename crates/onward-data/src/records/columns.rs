@@ -1,5 +1,7 @@
 //! Which column of a record is what.
 
+use std::collections::HashMap;
+
 /// The columns asked for, each by its name or by its number, from 1.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
@@ -52,6 +54,8 @@ pub(super) struct Layout {
     pub roles: Vec<Role>,
     /// The columns' names, or their numbers.
     pub names: Vec<String>,
+    /// Where each name is first.
+    pub by_name: HashMap<String, usize>,
     /// The features' names `(F)`.
     pub features: Vec<String>,
     /// What their values may be `(F)`.
@@ -75,8 +79,12 @@ impl Columns {
     /// # Errors
     /// What is asked for and is not there.
     pub(super) fn layout(&self, names: Vec<String>, named: bool) -> Result<Layout, String> {
+        let mut by_name = HashMap::new();
+        for (column, name) in names.iter().enumerate() {
+            by_name.entry(name.clone()).or_insert(column);
+        }
         let find = |wanted: &str| -> Result<usize, String> {
-            let by_name = names.iter().position(|name| name == wanted);
+            let by_name = by_name.get(wanted).copied();
             let number = wanted.parse::<usize>().ok().filter(|n| (1..=names.len()).contains(n));
             by_name.or(number.map(|n| n - 1)).ok_or_else(|| match named {
                 true => format!("there is no column `{wanted}`; there are {}", listed(&names)),
@@ -145,7 +153,7 @@ impl Columns {
             };
             ranges[feature] = Range { low: *low, high: *high };
         }
-        Ok(Layout { roles, names, features, ranges })
+        Ok(Layout { roles, names, by_name, features, ranges })
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Next, Record, Records, excerpt, note, take_number};
 use crate::error::Result;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::Read;
 
 impl<R: Read> Records<R> {
@@ -75,9 +76,9 @@ fn in_order(text: &[u8]) -> Vec<String> {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
-            let mut keys = Vec::new();
+            let (mut keys, mut seen) = (Vec::new(), HashSet::new());
             while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                if !keys.contains(&key) {
+                if seen.insert(key.clone()) {
                     keys.push(key);
                 }
             }
@@ -112,7 +113,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
         let (names, mut expected) = (&self.layout.names, 0);
         while let Some(Key(key)) = map.next_key()? {
             let here = names.get(expected).is_some_and(|name| *name == key);
-            let column = if here { Some(expected) } else { names.iter().position(|name| *name == key) };
+            let column = if here { Some(expected) } else { self.layout.by_name.get(&*key).copied() };
             match column.map(|column| (column, self.layout.roles[column])) {
                 Some((column, role)) => {
                     expected = column + 1;
