@@ -76,6 +76,9 @@ macro_rules! embedded {
 embedded![
     "default",
     "default-small",
+    "groups-small",
+    "per-class-small",
+    "mono-forward-small",
     "released-code",
     "released-code-small",
     "supervised",

@@ -34,7 +34,7 @@ impl Layers {
             widths: network.stages().iter().map(|stage| stage.layer.outputs()).collect(),
             thresholds: network.stages().iter().map(|stage| f64::from(stage.measure.threshold)).collect(),
             by_threshold: *objective == ObjectiveSettings::Logistic,
-            raise: goodness.raise,
+            raise: goodness.raise.0 > 0.0,
         }
     }
 
@@ -141,7 +141,7 @@ pub fn examine(layers: &Layers, classes: usize, metrics: &[Metrics], probes: &[P
     }
     examine_alone(classes, probes, &well, &mut findings);
     examine_loss(metrics, &mut findings);
-    for readout in [Readout::EveryLabel, Readout::OnePass] {
+    for readout in [Readout::EveryLabel, Readout::OnePass, Readout::ClassScores] {
         let errors = metrics.iter().filter_map(|metrics| {
             Some((metrics.epoch.epoch, *metrics.validation_error.get(&readout)?)).filter(|(_, error)| error.is_finite())
         });

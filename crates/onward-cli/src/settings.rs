@@ -27,6 +27,8 @@ pub enum Kind {
     NumberOr(f64, f64, &'static str),
     /// `true` or `false`.
     Flag,
+    /// `true`, `false`, or a number.
+    FlagOr(f64, f64),
     /// One of these words.
     Word(&'static [&'static str]),
     /// Any text.
@@ -37,7 +39,7 @@ pub enum Kind {
     Layers,
 }
 
-use Kind::{Flag, Layers, Number, NumberOr, Text, Whole, Word, Words};
+use Kind::{Flag, FlagOr, Layers, Number, NumberOr, Text, Whole, Word, Words};
 
 const fn setting(key: &'static str, kind: Kind, help: &'static str) -> Setting {
     Setting { key, kind, help }
@@ -106,6 +108,12 @@ pub const SETTINGS: &[Setting] = &[
         "What is done to a layer's activities before the next layer reads them.",
     ),
     setting(
+        "network.activation",
+        Word(&["relu", "student-t"]),
+        "What a unit makes of its inputs' sum: nothing below zero, or the negative log probability under a t-distribution, which is 0 at 0 and rises on both sides.",
+    ),
+    setting("network.freedom", Number(0.1, 1_000.0), "Degrees of freedom of the t-distribution (student-t alone)."),
+    setting(
         "network.dropout",
         Number(0.0, 0.99),
         "The share of each layer's activities that is silenced while training.",
@@ -123,11 +131,25 @@ pub const SETTINGS: &[Setting] = &[
         Word(&["sum-of-squares", "mean-of-squares", "sum"]),
         "What a layer's goodness is, of its activities.",
     ),
-    setting("goodness.raise", Flag, "Whether positive data should have high goodness (true) or low goodness (false)."),
+    setting(
+        "goodness.raise",
+        FlagOr(0.0, 1.0),
+        "Whether positive data should have high goodness (true: feature detectors) or low goodness (false: constraints that negative data violates), or the share of the groups in which it should be high.",
+    ),
+    setting(
+        "goodness.groups",
+        Whole(1, 65_536),
+        "Into how many equal groups a layer's units fall (each location's, in local and convolution layers); each group has a goodness of its own.",
+    ),
+    setting(
+        "goodness.by_location",
+        Flag,
+        "Whether each location of a local or convolution layer has goodnesses of its own, or all of them together.",
+    ),
     setting(
         "goodness.threshold",
         NumberOr(-1e9, 1e9, "auto"),
-        "The goodness at which a sample is as likely positive as negative; \"auto\" is what suits the kind (the width, for sum-of-squares).",
+        "The goodness at which a sample is as likely positive as negative, in each group; \"auto\" is what suits the kind (the units in the group, for sum-of-squares).",
     ),
     setting(
         "goodness.temperature",
@@ -136,8 +158,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "objective.kind",
-        Word(&["logistic", "symmetric"]),
-        "What layers gain: each sample told apart by the threshold, or each pair by its difference in goodness.",
+        Word(&["logistic", "symmetric", "per-class", "mono-forward"]),
+        "What layers gain: each sample told apart by the threshold, or each pair by its difference in goodness; or, in one pass without negatives or a label that goes in, the label told by the layer itself: from the goodness of a group of units for each class, or from a matrix of its own.",
     ),
     setting(
         "peer.strength",
@@ -188,6 +210,11 @@ pub const SETTINGS: &[Setting] = &[
         "optimizer.margin",
         Number(0.0, 0.999),
         "How far beyond the threshold a step takes a goodness, as a share of it (one-step alone).",
+    ),
+    setting(
+        "optimizer.equal_lengths",
+        Flag,
+        "Whether the incoming weight vectors of a layer's units are made equally long after each step.",
     ),
     setting("head.enabled", Flag, "Whether there is a softmax head; hard negatives and the one-pass readout need it."),
     setting("head.rate", Number(1e-9, 10.0), "The head's learning rate."),
@@ -298,6 +325,7 @@ impl Kind {
             Number(low, high) => format!("a number, {low} to {high}"),
             NumberOr(low, high, word) => format!("a number, {low} to {high}, or \"{word}\""),
             Flag => "true or false".into(),
+            FlagOr(low, high) => format!("true, false or a number, {low} to {high}"),
             Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Text => "text in quotes".into(),
             Words => "a list of texts, such as [\"python3\", \"box.py\"]".into(),
@@ -316,6 +344,7 @@ impl Kind {
             Number(low, high) => in_range(*low, *high),
             NumberOr(low, high, word) => in_range(*low, *high) || value.as_str() == Some(word),
             Flag => value.is_bool(),
+            FlagOr(low, high) => value.is_bool() || in_range(*low, *high),
             Word(words) => match value.as_str() {
                 Some(found) if words.contains(&found) => true,
                 Some(found) => return Err(nearest(found, words.iter().copied())),

@@ -61,7 +61,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
             "sum, lowered, layer norm, double precision",
             of(|r| {
                 r.goodness.kind = GoodnessKind::Sum;
-                r.goodness.raise = false;
+                r.goodness.raise = false.into();
                 r.network.normalization = Normalization::Layer;
                 r.network.input_normalization = Normalization::Layer;
                 r.engine.precision = Precision::Reference;

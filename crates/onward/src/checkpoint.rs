@@ -244,6 +244,10 @@ impl File {
             stage.layer.restore(&of_layer).map_err(|error| in_part(&format!("layers.{l}"), error))?;
             let mean = Tensors(&of_layer).f32("peer.mean", &[stage.peer.means.len()]);
             stage.peer.means = mean.map_err(|error| in_part(&format!("layers.{l}"), error))?.to_vec();
+            if let Some(scores) = &mut stage.scores {
+                let part = format!("scores.{l}");
+                scores.restore(&Tensor::of(&self.tensors, &part)).map_err(|error| in_part(&part, error))?;
+            }
         }
         for (l, layer) in network.head.iter_mut().flat_map(|head| head.reads.iter().zip(&mut head.layers)) {
             let part = format!("head.{l}");
@@ -267,6 +271,7 @@ fn write(
     for (l, stage) in network.stages().iter().enumerate() {
         add(format!("layers.{l}"), stage.layer.tensors());
         add(format!("layers.{l}.peer"), vec![Tensor::f32("mean", &[stage.peer.means.len()], stage.peer.means.clone())]);
+        stage.scores.iter().for_each(|scores| add(format!("scores.{l}"), scores.tensors()));
     }
     for (l, layer) in network.head().iter().flat_map(|head| head.reads.iter().zip(&head.layers)) {
         add(format!("head.{l}"), layer.tensors());

@@ -1,4 +1,4 @@
-//! Goodness: the one number that a layer raises on positive data and lowers on negative data.
+//! Goodness: the number that a layer, or each group of its units, raises on positive data and lowers on negative data.
 
 use crate::settings::{GoodnessKind, GoodnessSettings, Threshold};
 use std::fmt::Debug;
@@ -81,52 +81,202 @@ impl Goodness for Sum {
 }
 
 /// A layer's goodness with what turns it into a probability: `p = σ(±(g − theta)/temperature)`.
+///
+/// Its units may fall into groups, each with a goodness, a threshold and a sign of its own: then each is told apart for
+/// itself, and what the layer says as a whole is the sum of their logits.
 #[derive(Clone, Debug)]
 pub struct Measure {
     goodness: Arc<dyn Goodness>,
-    /// `theta`.
+    groups: Groups,
+    /// `theta` of one group.
+    group_threshold: f32,
+    /// `theta` of the whole layer's `g`: the sum over its groups, less that of the lowering ones where groups differ.
     pub threshold: f32,
     /// `temp`: the higher, the less sharp the decision.
     pub temperature: f32,
-    /// 1 where positive data should have high goodness, −1 where it should have low goodness.
+    /// 1 where positive data should have high goodness as a whole, −1 where it should have low goodness.
     pub sign: f32,
 }
 
+/// How a layer's units fall into groups: each location's channels into so many equal runs, of which as many raise their
+/// goodness as asked for, spread evenly among those that lower it.
+#[derive(Clone, Copy, Debug)]
+struct Groups {
+    /// Runs of each location.
+    runs: usize,
+    /// How many of them raise.
+    raising: usize,
+    /// Units of a run.
+    length: usize,
+    /// All groups of the layer: a run of one location each, or the same run of all of them.
+    count: usize,
+    /// Units of a group.
+    units: usize,
+}
+
+impl Groups {
+    /// 1 where group `k` raises, −1 where it lowers.
+    fn sign(&self, k: usize) -> f32 {
+        let run = k % self.runs;
+        if (run + 1) * self.raising / self.runs > run * self.raising / self.runs { 1.0 } else { -1.0 }
+    }
+}
+
 impl Measure {
-    /// The measure that the settings describe, for a layer of `width` units.
-    pub fn new(settings: &GoodnessSettings, width: usize) -> Self {
+    /// The measure that the settings describe, for a layer of so many locations (1 where it has no map) with `channels` units
+    /// each.
+    pub fn new(settings: &GoodnessSettings, locations: usize, channels: usize) -> Self {
         let goodness: Arc<dyn Goodness> = match settings.kind {
             GoodnessKind::SumOfSquares => Arc::new(SumOfSquares),
             GoodnessKind::MeanOfSquares => Arc::new(MeanOfSquares),
             GoodnessKind::Sum => Arc::new(Sum),
         };
-        Self::custom(goodness, settings, width)
+        Self::custom(goodness, settings, locations, channels)
     }
 
     /// The same, with a goodness of the caller's own.
-    pub fn custom(goodness: Arc<dyn Goodness>, settings: &GoodnessSettings, width: usize) -> Self {
-        let threshold = match settings.threshold {
-            Threshold::Auto => goodness.threshold(width),
+    pub fn custom(goodness: Arc<dyn Goodness>, settings: &GoodnessSettings, locations: usize, channels: usize) -> Self {
+        let runs = settings.groups;
+        let count = if settings.by_location { runs * locations } else { runs };
+        let units = locations * channels / count;
+        let groups = Groups { runs, raising: settings.raise.of(runs), length: channels / runs, count, units };
+        let group_threshold = match settings.threshold {
+            Threshold::Auto => goodness.threshold(units),
             Threshold::Value(theta) => theta,
         };
-        let sign = if settings.raise { 1.0 } else { -1.0 };
-        Measure { goodness, threshold, temperature: settings.temperature, sign }
+        let sign = if groups.raising == 0 { -1.0 } else { 1.0 };
+        let threshold = (0..count).map(|k| sign * groups.sign(k) * group_threshold).sum();
+        Measure { goodness, groups, group_threshold, threshold, temperature: settings.temperature, sign }
     }
 
-    /// `g`; see [`Goodness::value`].
+    /// The same with another goodness; threshold, signs and temperature as `settings` have them.
+    pub(crate) fn with_goodness(&self, goodness: Arc<dyn Goodness>, settings: &GoodnessSettings) -> Self {
+        let Groups { runs, length, count, units, .. } = self.groups;
+        Self::custom(goodness, settings, count * units / (runs * length), runs * length)
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.groups.count
+    }
+
+    /// `g` of the whole layer; see [`Goodness::value`]. Where there are groups, their sum; where some of them raise and some
+    /// lower it, those that lower count against.
     pub fn value(&self, y: &[f32], squares: f32) -> f32 {
-        self.goodness.value(y, squares)
+        if self.groups.count == 1 {
+            return self.goodness.value(y, squares);
+        }
+        let mut values = vec![0.0; self.groups.count];
+        self.values(y, squares, &mut values);
+        self.total(&values)
     }
 
-    /// `±(g − theta)/temperature`: the logit of P(positive).
+    /// `g` of each group, `values: (groups)`.
+    pub fn values(&self, y: &[f32], squares: f32, values: &mut [f32]) {
+        if let [value] = values {
+            *value = self.goodness.value(y, squares);
+            return;
+        }
+        self.each(y, |k, y| values[k] = self.goodness.value(y, crate::engine::sum_of_squares(y)));
+    }
+
+    /// [`Measure::value`] from the groups' values.
+    pub fn total(&self, values: &[f32]) -> f32 {
+        if let [value] = values {
+            return *value;
+        }
+        values.iter().enumerate().map(|(k, g)| self.sign * self.groups.sign(k) * g).sum()
+    }
+
+    /// `±(g − theta)/temperature`: the logit of P(positive), or the sum of the groups' logits.
     pub fn logit(&self, g: f32) -> f32 {
         self.sign * (g - self.threshold) / self.temperature
     }
 
-    /// `d = ½ · slope · ∂logit/∂y`, where `slope` is how much the objective gains per unit of logit.
+    /// The logit of group `k`.
+    pub fn group_logit(&self, k: usize, g: f32) -> f32 {
+        self.groups.sign(k) * (g - self.group_threshold) / self.temperature
+    }
+
+    /// `d = ½ · slope · ∂logit/∂y` of each group, where `slopes: (groups)` says how much the objective gains per unit of its
+    /// logit.
     ///
     /// The ½ is the released code's: with it, `d = (1 − p)·y` for the sum of squares.
-    pub fn direction(&self, y: &[f32], slope: f32, d: &mut [f32]) {
-        self.goodness.direction(y, 0.5 * slope * self.sign / self.temperature, d);
+    pub fn direction(&self, y: &[f32], slopes: &[f32], d: &mut [f32]) {
+        let factor = |k: usize| 0.5 * slopes[k] * self.groups.sign(k) / self.temperature;
+        if self.groups.count == 1 {
+            return self.goodness.direction(y, factor(0), d);
+        }
+        let Groups { count, length, units, .. } = self.groups;
+        if units == length {
+            let runs = y.chunks_exact(length).zip(d.chunks_exact_mut(length)).enumerate();
+            return runs.for_each(|(k, (y, d))| self.goodness.direction(y, factor(k), d));
+        }
+        let mut of_group = vec![0.0; units];
+        self.each(y, |k, y| {
+            self.goodness.direction(y, factor(k), &mut of_group);
+            let runs = d.chunks_exact_mut(length).skip(k).step_by(count);
+            runs.zip(of_group.chunks_exact(length)).for_each(|(d, from)| d.copy_from_slice(from));
+        });
+    }
+
+    /// Shows `f` the units of each group, one after another: `(k, y: (units))`.
+    fn each(&self, y: &[f32], mut f: impl FnMut(usize, &[f32])) {
+        let Groups { count, length, units, .. } = self.groups;
+        if units == length {
+            return y.chunks_exact(length).enumerate().for_each(|(k, y)| f(k, y));
+        }
+        let mut of_group = Vec::with_capacity(units);
+        for k in 0..count {
+            of_group.clear();
+            y.chunks_exact(length).skip(k).step_by(count).for_each(|run| of_group.extend_from_slice(run));
+            f(k, &of_group);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measure(raise: f32, groups: usize, by_location: bool, locations: usize, channels: usize) -> Measure {
+        let raise = crate::settings::Raise(raise);
+        let settings = GoodnessSettings { raise, groups, by_location, ..Default::default() };
+        Measure::new(&settings, locations, channels)
+    }
+
+    fn values(measure: &Measure, y: &[f32]) -> Vec<f32> {
+        let mut values = vec![0.0; measure.groups()];
+        measure.values(y, y.iter().map(|y| y * y).sum(), &mut values);
+        values
+    }
+
+    #[test]
+    fn units_fall_into_groups_by_channel_and_location() {
+        // Two locations of four channels.
+        let y = [1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
+        assert_eq!(values(&measure(1.0, 1, false, 2, 4), &y), [30.0]);
+        assert_eq!(values(&measure(1.0, 2, false, 2, 4), &y), [10.0, 20.0]);
+        assert_eq!(values(&measure(1.0, 1, true, 2, 4), &y), [5.0, 25.0]);
+        assert_eq!(values(&measure(1.0, 2, true, 2, 4), &y), [1.0, 4.0, 9.0, 16.0]);
+        assert_eq!(values(&measure(1.0, 4, false, 1, 8), &y), [1.0, 4.0, 9.0, 16.0]);
+    }
+
+    #[test]
+    fn groups_that_lower_count_against() {
+        let y = [1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
+        let squares = 30.0;
+        let mixed = measure(0.5, 4, false, 1, 8);
+        let signs: Vec<f32> = (0..4).map(|k| mixed.group_logit(k, 3.0)).collect();
+        assert_eq!(signs, [-1.0, 1.0, -1.0, 1.0]);
+        // −1 + 4 − 9 + 16, and as many thresholds on either side.
+        assert_eq!((mixed.value(&y, squares), mixed.threshold), (10.0, 0.0));
+        let lowering = measure(0.0, 4, false, 1, 8);
+        assert_eq!((lowering.value(&y, squares), lowering.threshold), (30.0, 8.0));
+        for measure in [mixed, lowering, measure(0.25, 4, false, 1, 8), measure(1.0, 2, true, 2, 4)] {
+            let of_groups =
+                values(&measure, &y).iter().enumerate().map(|(k, g)| measure.group_logit(k, *g)).sum::<f32>();
+            assert_eq!(measure.logit(measure.value(&y, squares)), of_groups, "{measure:?}");
+        }
     }
 }

@@ -2,15 +2,20 @@
 
 use crate::batch::Batch;
 use crate::dataset::Shape;
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::goodness::{Goodness, Measure};
 use crate::layer::fields::Source;
-use crate::layer::{Layer, Plan};
+use crate::layer::{Activation, Dense, Layer, Make, Plan};
 use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
 use crate::readout::{Head, Readout};
-use crate::settings::{LabelPlace, NegativesKind, Normalization, OptimizerKind, Recipe, Rule};
+use crate::settings::{
+    ActivationKind, GoodnessSettings, LabelPlace, NegativesKind, Normalization, ObjectiveSettings, OptimizerKind,
+    Recipe, Rule,
+};
+use rand_distr::{Distribution, StandardNormal};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -24,6 +29,29 @@ pub struct Stage {
     pub peer: Peer,
     /// What it passes on.
     pub normalization: Normalization,
+    /// From its activities to class scores, `(O)` → `(K)`, where it tells the label by a matrix of its own.
+    pub scores: Option<Box<dyn Layer>>,
+}
+
+impl Stage {
+    /// Writes the class scores of some rows of this layer's activity to `scores: (rows, K)`: what its own matrix makes of them,
+    /// or the logit of each class's goodness.
+    pub(crate) fn class_scores(&self, y: &Activity, rows: std::ops::Range<usize>, scores: &mut Vec<f32>) {
+        scores.clear();
+        if let Some(layer) = &self.scores {
+            let (mut answer, ones) = (Activity::default(), vec![1.0; rows.len()]);
+            answer.resize(rows.len(), layer.outputs());
+            layer.forward(&y.raw(rows, &ones), &mut answer);
+            scores.append(&mut answer.values);
+            return;
+        }
+        let classes = self.measure.groups();
+        scores.resize(rows.len() * classes, 0.0);
+        for (r, scores) in rows.zip(scores.chunks_exact_mut(classes)) {
+            self.measure.values(y.row(r), y.squares[r], scores);
+            scores.iter_mut().enumerate().for_each(|(k, score)| *score = self.measure.group_logit(k, *score));
+        }
+    }
 }
 
 /// A network for samples of one [`Shape`] and a number of classes.
@@ -44,7 +72,8 @@ impl Network {
     pub fn new(recipe: Recipe, shape: Shape, classes: &[String]) -> Result<Self> {
         let recipe = recipe.check()?;
         let settings = &recipe.network;
-        let needs_classes = settings.label != LabelPlace::None || recipe.head.enabled;
+        let by_class = recipe.rule == Rule::ForwardForward && recipe.objective.by_class();
+        let needs_classes = settings.label != LabelPlace::None || recipe.head.enabled || by_class;
         if needs_classes && classes.len() < 2 {
             let found = classes.len();
             return Err(Error::Data(format!(
@@ -79,14 +108,39 @@ impl Network {
                 format!("found {}, expected at most half of a {shape} sample's height and width", recipe.augment.shift),
             ));
         }
+        let goodness = goodness(&recipe, classes.len());
+        let activation = match settings.activation {
+            ActivationKind::Relu => Activation::Relu,
+            ActivationKind::StudentT => Activation::StudentT(settings.freedom),
+        };
+        let make = Make { precision: recipe.engine.precision, activation };
         let mut stages = Vec::new();
         for (l, plan) in plan(&recipe, shape, classes.len())?.iter().enumerate() {
             let outputs = plan.shape.len();
+            let (locations, channels) = plan.units();
+            if plan.learns() && !channels.is_multiple_of(goodness.groups) {
+                let parts =
+                    format!("the {channels} units of `network.layers[{l}]` do not fall into {}", goodness.groups);
+                return Err(match goodness.groups == recipe.goodness.groups {
+                    true => Error::setting("goodness.groups", format!("{parts} equal groups")),
+                    false => Error::setting("objective.kind", format!("{parts} equal groups, one for each class")),
+                });
+            }
+            let mono = by_class && recipe.objective == ObjectiveSettings::MonoForward && plan.learns();
+            let scores = mono.then(|| {
+                let (inputs, outputs) = (outputs, classes.len());
+                let (gain, mut random) = (1.0 / (inputs as f64).sqrt(), stream(recipe.seed.0, "scores", l as u64));
+                let mut draw = || (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32;
+                let weights = (0..inputs * outputs).map(|_| draw()).collect();
+                let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
+                engine::dense(recipe.engine.precision, dense)
+            });
             stages.push(Stage {
-                layer: plan.build(recipe.engine.precision, &mut stream(recipe.seed.0, "weights", l as u64))?,
-                measure: Measure::new(&recipe.goodness, outputs),
+                layer: plan.build(make, &mut stream(recipe.seed.0, "weights", l as u64))?,
+                measure: Measure::new(&goodness, locations, channels),
                 peer: Peer::new(recipe.peer, outputs),
                 normalization: settings.normalization,
+                scores,
             });
         }
         let mut network = Network { shape, classes: classes.to_vec(), stages, head: None, recipe };
@@ -115,8 +169,9 @@ impl Network {
 
     /// Gives every layer a goodness of the caller's own; threshold, sign and temperature stay the recipe's.
     pub fn set_goodness(&mut self, goodness: Arc<dyn Goodness>) {
+        let settings = self::goodness(&self.recipe, self.classes());
         for stage in &mut self.stages {
-            stage.measure = Measure::custom(goodness.clone(), &self.recipe.goodness, stage.layer.outputs());
+            stage.measure = stage.measure.with_goodness(goodness.clone(), &settings);
         }
     }
 
@@ -178,7 +233,9 @@ impl Network {
 
     /// How many numbers are learned, the head's included.
     pub fn parameters(&self) -> usize {
+        let scores = self.stages.iter().filter_map(|stage| stage.scores.as_ref());
         self.stages.iter().map(|stage| stage.layer.parameters()).sum::<usize>()
+            + scores.map(|layer| layer.parameters()).sum::<usize>()
             + self.head.as_ref().map_or(0, Head::parameters)
     }
 
@@ -210,7 +267,18 @@ impl Network {
         let goodness = self.recipe.rule == Rule::ForwardForward;
         let labels = (goodness && self.sees_labels()).then_some(Readout::EveryLabel);
         let head = self.head.is_some().then_some(Readout::OnePass);
-        labels.into_iter().chain(head).collect()
+        let scores = self.scores_classes().then_some(Readout::ClassScores);
+        labels.into_iter().chain(head).chain(scores).collect()
+    }
+
+    /// Whether layers tell the label themselves.
+    pub(crate) fn scores_classes(&self) -> bool {
+        self.recipe.rule == Rule::ForwardForward && self.recipe.objective.by_class()
+    }
+
+    /// Whether training needs labels.
+    pub(crate) fn needs_labels(&self) -> bool {
+        self.sees_labels() || self.scores_classes() || self.head.is_some()
     }
 
     pub(crate) fn label_place(&self) -> LabelPlace {
@@ -267,6 +335,13 @@ impl Network {
             read(l, y);
         }
     }
+}
+
+/// A recipe's goodness for data of so many classes: where layers tell the label by it, each class has a group of units.
+fn goodness(recipe: &Recipe, classes: usize) -> GoodnessSettings {
+    let per_class = recipe.rule == Rule::ForwardForward && recipe.objective == ObjectiveSettings::PerClass;
+    let groups = if per_class { classes } else { recipe.goodness.groups };
+    GoodnessSettings { groups, ..recipe.goodness.clone() }
 }
 
 /// The hidden layers of a recipe for samples of `shape` with `classes` classes, before they are built.

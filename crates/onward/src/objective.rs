@@ -1,5 +1,7 @@
-//! The local objective: what a layer gains by moving the logits of its positive and its negative sample.
+//! The local objective: what a layer gains by moving the logits of its positive and its negative sample, or its scores of the
+//! classes.
 
+use crate::readout::softmax;
 use crate::settings::ObjectiveSettings;
 
 /// What one pair of samples costs a layer, and what it would gain.
@@ -14,10 +16,24 @@ pub struct Terms {
 }
 
 impl ObjectiveSettings {
+    /// Whether layers tell the label themselves, from class scores of their own: then there are no negatives, and no label
+    /// goes in.
+    pub fn by_class(&self) -> bool {
+        matches!(self, ObjectiveSettings::PerClass | ObjectiveSettings::MonoForward)
+    }
+
+    /// Rows of each sample that layers learn from: a positive and a negative one, or one.
+    pub fn rows(&self) -> usize {
+        if self.by_class() { 1 } else { 2 }
+    }
+
     /// The terms of a pair with these logits (see [`Measure::logit`](crate::goodness::Measure::logit)).
     ///
     /// - logistic: `−log σ(a) − log(1 − σ(b))`, each sample for itself against the threshold (paper, section 2);
     /// - symmetric: `log(1 + e^{−(a − b)})`, the pair against each other, no threshold (SymBa, arXiv 2303.08418).
+    ///
+    /// # Panics
+    /// Where layers tell the label themselves: their objective is the [`cross_entropy`] of their class scores.
     pub fn terms(&self, positive: f32, negative: f32) -> Terms {
         match self {
             ObjectiveSettings::Logistic => Terms {
@@ -29,8 +45,24 @@ impl ObjectiveSettings {
                 let slope = sigmoid(negative - positive);
                 Terms { loss: softplus(negative - positive), positive: slope, negative: -slope }
             }
+            ObjectiveSettings::PerClass | ObjectiveSettings::MonoForward => unreachable!("there are no pairs"),
         }
     }
+}
+
+/// Turns logits `(R, K)` into probabilities and `d = target − p: (R, K)`, uphill in log likelihood. Returns the summed
+/// cross-entropy.
+pub(crate) fn cross_entropy(logits: &mut [f32], labels: &[u32], d: &mut Vec<f32>) -> f64 {
+    let classes = logits.len() / labels.len().max(1);
+    d.resize(logits.len(), 0.0);
+    let mut loss = 0.0;
+    for ((p, d), &label) in logits.chunks_exact_mut(classes).zip(d.chunks_exact_mut(classes)).zip(labels) {
+        softmax(p);
+        d.iter_mut().zip(p.iter()).for_each(|(d, p)| *d = -p);
+        d[label as usize] += 1.0;
+        loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
+    }
+    loss
 }
 
 /// `1/(1 + e^{−x})`, without overflow; where `x` is far below 0 it is exactly 0.

@@ -38,6 +38,13 @@ pub enum Step {
     },
 }
 
+/// From the squared lengths of units' incoming weight vectors to what makes them equally long: as long as they are in the root
+/// mean square. Vectors of length 0 stay as they are.
+pub(crate) fn equal_gains(squares: &mut [f32]) {
+    let mean = squares.iter().map(|&s| f64::from(s)).sum::<f64>() / squares.len().max(1) as f64;
+    squares.iter_mut().for_each(|s| *s = if *s > 0.0 { (mean / f64::from(*s)).sqrt() as f32 } else { 1.0 });
+}
+
 impl Step {
     /// The step after `taken` earlier ones, for a batch of `batch` positive samples, at `gain` times the learning rate.
     pub fn new(settings: &OptimizerSettings, gain: f32, batch: usize, taken: u64) -> Self {

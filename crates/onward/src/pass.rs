@@ -9,12 +9,14 @@ use std::ops::Range;
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
     width: usize,
-    /// `y: (R, O)`, after the ReLU, before normalisation.
+    /// `y: (R, O)`, after the activation function, before normalisation.
     pub values: Vec<f32>,
     /// `Σ y²` of each row `(R)`.
     pub squares: Vec<f32>,
     /// What normalisation multiplies each row by `(R)`.
     pub scale: Vec<f32>,
+    /// `∂y/∂(the product's result)` `(R, O)`; empty for the ReLU, whose answers tell.
+    pub derivative: Vec<f32>,
 }
 
 impl Activity {
@@ -24,6 +26,7 @@ impl Activity {
         self.values.resize(rows * width, 0.0);
         self.squares.resize(rows, 0.0);
         self.scale.resize(rows, 1.0);
+        self.derivative.clear();
     }
 
     /// Keeps the blocks of `each` rows that `stays` says, and closes the gaps.
@@ -78,9 +81,24 @@ impl Activity {
         Inputs { values: &self.values, width: self.width, source: None, codes: None, base: None, scale: &self.scale }
     }
 
+    /// These rows as they were answered, before normalisation; `ones: (rows)`.
+    pub fn raw<'a>(&'a self, rows: Range<usize>, ones: &'a [f32]) -> Inputs<'a> {
+        let values = &self.values[rows.start * self.width..rows.end * self.width];
+        Inputs { values, width: self.width, source: None, codes: None, base: None, scale: ones }
+    }
+
+    /// From `∂loss/∂y` of row `r` to that of the product's result, in place: `d: (O)`.
+    pub fn gate(&self, r: usize, d: &mut [f32]) {
+        match self.derivative.is_empty() {
+            true => d.iter_mut().zip(self.row(r)).for_each(|(d, y)| *d = if *y > 0.0 { *d } else { 0.0 }),
+            false => d.iter_mut().zip(&self.derivative[r * self.width..]).for_each(|(d, slope)| *d *= slope),
+        }
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        (self.values.capacity() + self.squares.capacity() + self.scale.capacity()) * size_of::<f32>()
+        let floats = [&self.values, &self.squares, &self.scale, &self.derivative];
+        floats.map(Vec::capacity).iter().sum::<usize>() * size_of::<f32>()
     }
 }
 

@@ -27,11 +27,13 @@ pub struct Probe {
 /// What one layer makes of `N` samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LayerProbe {
-    /// The goodness of each sample, with its true label if labels go in `(N)`.
+    /// The goodness of each sample, with its true label if labels go in `(N)`; of a layer that tells the label itself, the score
+    /// of the true one.
     pub positive: Vec<f32>,
-    /// The goodness of its negative sample `(N)`.
+    /// The goodness of its negative sample `(N)`, or the best score of a wrong label.
     pub negative: Vec<f32>,
-    /// The label that this layer's goodness alone finds, when every label is tried `(N)`; empty where no label goes in.
+    /// The label that this layer's goodness alone finds, when every label is tried, or its class scores `(N)`; empty where there
+    /// is neither.
     pub found: Vec<u32>,
     /// Whether each unit was on for some positive sample `(O)`.
     pub alive: Vec<bool>,
@@ -45,7 +47,7 @@ impl Network {
     /// # Errors
     /// [`Error::Data`] where the samples have another shape or other classes than the network's.
     pub fn probe(&self, data: &Dataset) -> Result<Probe> {
-        let unlabelled = self.sees_labels() && data.labels().is_empty();
+        let unlabelled = (self.sees_labels() || self.scores_classes()) && data.labels().is_empty();
         if data.shape() != self.shape() || data.classes().len() != self.classes() || unlabelled {
             let (shape, classes) = (data.shape(), data.classes().len());
             return Err(Error::Data(format!(
@@ -60,6 +62,10 @@ impl Network {
         let mut probe = Probe { layers: vec![LayerProbe::default(); self.depth()], ..Default::default() };
         for (layer, stage) in probe.layers.iter_mut().zip(self.stages()) {
             layer.alive = vec![false; stage.layer.outputs()];
+        }
+        if self.scores_classes() {
+            self.probe_classes(data, &mut probe.layers);
+            return Ok(probe);
         }
         let mut negatives = negatives::from_recipe(self.recipe());
         let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), Default::default());
@@ -129,18 +135,54 @@ impl LayerProbe {
         let goodness = |row| measure.value(y.row(row), y.squares[row]);
         self.positive.extend((0..n).map(goodness));
         self.negative.extend((n..2 * n).map(goodness));
-        for row in 0..n {
-            self.alive.iter_mut().zip(y.row(row)).for_each(|(alive, y)| *alive |= *y > 0.0);
-        }
+        self.note_alive(y, n);
         if tried > 0 {
             let scores: Vec<f32> = (2 * n..y.rows()).map(|row| measure.logit(goodness(row))).collect();
-            let best = |row: &[f32]| (1..tried).fold(0, |best, k| if row[k] > row[best] { k } else { best });
-            self.found.extend(scores.chunks_exact(tried).map(|row| best(row) as u32));
+            self.found.extend(scores.chunks_exact(tried).map(best));
+        }
+    }
+
+    fn note_alive(&mut self, y: &Activity, rows: usize) {
+        for row in 0..rows {
+            self.alive.iter_mut().zip(y.row(row)).for_each(|(alive, y)| *alive |= *y > 0.0);
+        }
+    }
+
+    /// Takes in class scores `(N, K)` of samples with these true labels.
+    fn take_scores(&mut self, scores: &[f32], labels: &[u32]) {
+        for (scores, &label) in scores.chunks_exact(scores.len() / labels.len().max(1)).zip(labels) {
+            let others = scores.iter().enumerate().filter(|(k, _)| *k != label as usize).map(|(_, score)| *score);
+            self.positive.push(scores[label as usize]);
+            self.negative.push(others.fold(f32::NEG_INFINITY, f32::max));
+            self.found.push(best(scores));
         }
     }
 }
 
 impl Network {
+    /// The same for layers that tell the label themselves.
+    fn probe_classes(&self, data: &Dataset, layers: &mut [LayerProbe]) {
+        let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), <[Activity; 2]>::default());
+        let mut scores = Vec::new();
+        for start in (0..data.len()).step_by(ROWS) {
+            batch.load(self, data, start..data.len().min(start + ROWS), None);
+            rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
+            let first = rows.as_inputs(&batch, None);
+            for ((l, stage), layer) in self.stages().iter().enumerate().zip(&mut *layers) {
+                let (below, y) = take_turns(&mut buffers, l);
+                let x = if l == 0 { &first } else { &below };
+                y.resize(x.rows(), stage.layer.outputs());
+                stage.layer.forward(x, y);
+                if stage.layer.learns() {
+                    stage.class_scores(y, 0..batch.len(), &mut scores);
+                    layer.take_scores(&scores, &batch.labels);
+                    layer.note_alive(y, batch.len());
+                }
+                stage.normalization.apply(y);
+            }
+        }
+    }
+
     /// The same for a recurrent network: its goodness at the last moment that the readout averages.
     fn probe_moments(
         &self,
@@ -180,6 +222,11 @@ impl Network {
         }
         negative
     }
+}
+
+/// The best of some scores; of equals, the first.
+fn best(scores: &[f32]) -> u32 {
+    (1..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best }) as u32
 }
 
 fn append<T>(all: &mut Option<Vec<T>>, more: Option<Vec<T>>) {
@@ -255,6 +302,49 @@ mod tests {
         let expected = &network.probe(&as_data).unwrap().layers[0].positive;
         let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5 * b.abs().max(1.0);
         assert!(probe.layers[0].negative.iter().zip(expected).all(near));
+    }
+
+    #[test]
+    fn a_layer_that_tells_the_label_is_probed_by_its_scores() {
+        let mut recipe = Recipe::default();
+        recipe.network.layers = vec![9.into()];
+        recipe.network.label = crate::settings::LabelPlace::None;
+        recipe.objective = crate::settings::ObjectiveSettings::PerClass;
+        let data = data(30);
+        let network = Network::new(recipe, Shape::features(6), data.classes()).unwrap();
+        let (probe, predictions) =
+            (network.probe(&data).unwrap(), network.predict(&data, Readout::ClassScores).unwrap());
+        let layer = &probe.layers[0];
+        for (n, &label) in data.labels().iter().enumerate() {
+            assert_eq!(layer.found[n], predictions.label(n));
+            assert_eq!(layer.positive[n] > layer.negative[n], layer.found[n] == label);
+        }
+        let refused = network.predict(&data, Readout::EveryLabel).unwrap_err().to_string();
+        assert!(refused.contains("no label goes in"), "{refused}");
+        let refused = self::network(&[4]).predict(&data, Readout::ClassScores).unwrap_err().to_string();
+        assert!(refused.contains("objective.kind"), "{refused}");
+    }
+
+    #[test]
+    fn units_that_do_not_divide_are_refused() {
+        let refused = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe::default();
+            recipe.network.layers = vec![8.into()];
+            change(&mut recipe);
+            Network::new(recipe, Shape::features(6), data(3).classes()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(|r| r.goodness.groups = 3),
+            "setting `goodness.groups`: the 8 units of `network.layers[0]` do not fall into 3 equal groups"
+        );
+        let per_class = refused(|r| {
+            r.objective = crate::settings::ObjectiveSettings::PerClass;
+            r.network.label = crate::settings::LabelPlace::None;
+        });
+        assert_eq!(
+            per_class,
+            "setting `objective.kind`: the 8 units of `network.layers[0]` do not fall into 3 equal groups, one for each class"
+        );
     }
 
     #[test]

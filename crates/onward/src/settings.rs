@@ -136,6 +136,10 @@ pub struct NetworkSettings {
     pub input_normalization: Normalization,
     /// What is done to each layer's activity before the next layer reads it.
     pub normalization: Normalization,
+    /// What a unit makes of its inputs' sum.
+    pub activation: ActivationKind,
+    /// Degrees of freedom of the t-distribution (student-t alone), 0.1 to 1,000.
+    pub freedom: f32,
     /// The share of each layer's activities that is silenced while training, 0 to below 1.
     pub dropout: f32,
 }
@@ -148,9 +152,22 @@ impl Default for NetworkSettings {
             label_strength: 1.0,
             input_normalization: Normalization::Rms,
             normalization: Normalization::Rms,
+            activation: ActivationKind::Relu,
+            freedom: 1.0,
             dropout: 0.0,
         }
     }
+}
+
+/// What a unit makes of its inputs' sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationKind {
+    /// `max(0, a)`.
+    #[default]
+    Relu,
+    /// `−log p(a)` under Student's t-distribution, less its value at 0 (paper, section 2).
+    StudentT,
 }
 
 /// Top-down connections: each layer is driven by the layers above and below as they were a moment earlier.
@@ -376,9 +393,15 @@ pub enum Normalization {
 pub struct GoodnessSettings {
     /// The measure.
     pub kind: GoodnessKind,
-    /// Whether positive data should have high goodness (true) or low goodness (false).
-    pub raise: bool,
-    /// The goodness at which positive and negative are equally likely.
+    /// Whether positive data should have high goodness (feature detectors) or low goodness (constraints that negative data
+    /// violates), or the share of groups in which it should be high.
+    pub raise: Raise,
+    /// The units (of each location, in local and convolution layers) fall into so many equal groups, each with a goodness of
+    /// its own; 1 to 65,536.
+    pub groups: usize,
+    /// Whether each location of a local or convolution layer has goodnesses of its own, or all of them together.
+    pub by_location: bool,
+    /// The goodness at which positive and negative are equally likely, of each group.
     pub threshold: Threshold,
     /// What the distance from the threshold is divided by, 0.0001 to 10,000.
     pub temperature: f32,
@@ -386,7 +409,59 @@ pub struct GoodnessSettings {
 
 impl Default for GoodnessSettings {
     fn default() -> Self {
-        GoodnessSettings { kind: GoodnessKind::SumOfSquares, raise: true, threshold: Threshold::Auto, temperature: 1.0 }
+        GoodnessSettings {
+            kind: GoodnessKind::SumOfSquares,
+            raise: true.into(),
+            groups: 1,
+            by_location: false,
+            threshold: Threshold::Auto,
+            temperature: 1.0,
+        }
+    }
+}
+
+/// The share of a layer's groups that raise their goodness on positive data; the others lower it. In a file `true` and
+/// `false` are all and none.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "RaiseText", into = "RaiseText")]
+pub struct Raise(pub f32);
+
+impl Raise {
+    /// How many of `groups` groups raise.
+    pub fn of(self, groups: usize) -> usize {
+        (f64::from(self.0) * groups as f64).round() as usize
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RaiseText {
+    Flag(bool),
+    Share(f32),
+}
+
+impl From<RaiseText> for Raise {
+    fn from(text: RaiseText) -> Self {
+        match text {
+            RaiseText::Flag(all) => all.into(),
+            RaiseText::Share(share) => Raise(share),
+        }
+    }
+}
+
+impl From<Raise> for RaiseText {
+    fn from(raise: Raise) -> Self {
+        match raise.0 {
+            1.0 => RaiseText::Flag(true),
+            0.0 => RaiseText::Flag(false),
+            share => RaiseText::Share(share),
+        }
+    }
+}
+
+impl From<bool> for Raise {
+    fn from(all: bool) -> Self {
+        Raise(if all { 1.0 } else { 0.0 })
     }
 }
 
@@ -450,6 +525,12 @@ pub enum ObjectiveSettings {
     Logistic,
     /// Log probability that the positive sample has the higher goodness of the pair (SymBa).
     Symmetric,
+    /// Log probability of the true label, where each layer's units fall into a group for each class and their goodness is the
+    /// class's score (after CwComp, arXiv 2312.12668). One pass, no negatives.
+    PerClass,
+    /// Log probability of the true label, where each layer's activities times a matrix of its own are the class scores
+    /// (Mono-Forward, arXiv 2501.09238). One pass, no negatives.
+    MonoForward,
 }
 
 /// Peer normalisation: each unit is drawn towards the mean activity of its layer, so that none stays silent.
@@ -541,6 +622,9 @@ pub struct OptimizerSettings {
     pub weight_cost: f32,
     /// How far beyond the threshold a step takes a goodness, as a share of it, 0 to below 1 (one-step alone).
     pub margin: f32,
+    /// Whether the incoming weight vectors of a layer's units are made equally long after each step (paper, section 4).
+    #[serde(default)]
+    pub equal_lengths: bool,
 }
 
 impl Default for OptimizerSettings {
@@ -552,6 +636,7 @@ impl Default for OptimizerSettings {
             second_momentum: 0.999,
             weight_cost: 0.001,
             margin: 0.1,
+            equal_lengths: false,
         }
     }
 }
@@ -762,11 +847,25 @@ impl Recipe {
             ));
         }
         range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
+        range("network.freedom", self.network.freedom, 0.1, 1_000.0)?;
         range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
         if let Threshold::Value(theta) = self.goodness.threshold {
             range("goodness.threshold", theta, -1e9, 1e9)?;
         }
         range("goodness.temperature", self.goodness.temperature, 1e-4, 1e4)?;
+        range("goodness.groups", self.goodness.groups, 1, 65_536)?;
+        let Raise(share) = self.goodness.raise;
+        range("goodness.raise", share, 0.0, 1.0)?;
+        let (groups, raising) = (self.goodness.groups, self.goodness.raise.of(self.goodness.groups));
+        if share > 0.0 && share < 1.0 && (raising == 0 || raising == groups) {
+            return Err(Error::setting(
+                "goodness.raise",
+                format!(
+                    "{share} of the groups should raise their goodness, but of `goodness.groups` = {groups} that is {raising}: \
+                     ask for more groups, or for true or false"
+                ),
+            ));
+        }
         range("peer.strength", self.peer.strength, 0.0, 10.0)?;
         range("peer.momentum", self.peer.momentum, 0.0, BELOW_1)?;
         range("peer.initial", self.peer.initial, 0.0, 100.0)?;
@@ -792,6 +891,19 @@ impl Recipe {
             }
             if self.goodness.kind == GoodnessKind::Sum {
                 return refused("goodness.kind", "a step is exact for squares");
+            }
+            if self.goodness.groups > 1 || self.goodness.by_location {
+                let key = if self.goodness.groups > 1 { "goodness.groups" } else { "goodness.by_location" };
+                return refused(key, "a step is exact for all of a layer's units together");
+            }
+            if self.network.activation != ActivationKind::Relu {
+                return refused("network.activation", "a step is exact for \"relu\"");
+            }
+            if self.objective.by_class() {
+                return refused("objective.kind", "a step takes a goodness beyond its threshold, not a class score");
+            }
+            if self.optimizer.equal_lengths {
+                return refused("optimizer.equal_lengths", "a step is exact where weights stay as it leaves them");
             }
             if matches!(self.goodness.threshold, Threshold::Value(theta) if theta <= 0.0) {
                 return refused("goodness.threshold", "squares have no goodness at or below 0");
@@ -930,15 +1042,35 @@ impl Recipe {
         }
         range("negatives.blurs", self.negatives.blurs, 0, 1_000)?;
         range("negatives.tiles", self.negatives.tiles, 1, 1_000)?;
-        if self.negatives.kind == NegativesKind::Hard && !self.head.enabled {
+        let forward_forward = self.rule == Rule::ForwardForward;
+        if forward_forward && self.objective.by_class() {
+            let refused = |key: &str, why: &str| {
+                let both = "with `objective.kind` \"per-class\" or \"mono-forward\" layers tell the label themselves";
+                Err(Error::setting(key, format!("{both}, and {why}: set one of them back")))
+            };
+            if self.network.label != LabelPlace::None {
+                return refused("network.label", "would only read off a label that goes in (use \"none\")");
+            }
+            if self.recurrent.iterations > 0 {
+                return refused("recurrent.iterations", "in one pass, which has no moments");
+            }
+            if self.goodness.groups > 1 || self.goodness.by_location {
+                let key = if self.goodness.groups > 1 { "goodness.groups" } else { "goodness.by_location" };
+                return refused(key, "their groups, if any, are the classes");
+            }
+            if self.training.phase > 0 {
+                return refused("training.phase", "there is no negative data to have a phase of its own");
+            }
+        }
+        let pairs = forward_forward && !self.objective.by_class();
+        if pairs && self.negatives.kind == NegativesKind::Hard && !self.head.enabled {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" draws wrong labels from the softmax head, but `head.enabled` is false: \
                  enable the head, or use \"uniform\"",
             ));
         }
-        let forward_forward = self.rule == Rule::ForwardForward;
-        if forward_forward && self.negatives.kind == NegativesKind::Context {
+        if pairs && self.negatives.kind == NegativesKind::Context {
             if self.recurrent.iterations == 0 || self.network.layers.len() < 2 {
                 return Err(Error::setting(
                     "negatives.kind",
@@ -953,7 +1085,7 @@ impl Recipe {
                 ));
             }
         }
-        if forward_forward && self.negatives.kind == NegativesKind::Generated {
+        if pairs && self.negatives.kind == NegativesKind::Generated {
             let refused = |key: &str, why: &str| {
                 let with = "`negatives.kind` \"generated\" writes texts by what the softmax head predicts";
                 Err(Error::setting(key, format!("{with}, but {why}: set one of them back")))
@@ -971,14 +1103,14 @@ impl Recipe {
                 return refused("network.label", "with \"replace\" the label takes the place of the oldest symbol");
             }
         }
-        if forward_forward && self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
+        if pairs && self.negatives.kind.changes_labels() && self.network.label == LabelPlace::None {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hard\" and \"uniform\" are wrong labels, but with `network.label` \"none\" no label goes in: \
                  use \"hybrid\" or \"shuffled\", or \"context\" in a recurrent network",
             ));
         }
-        if forward_forward && self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
+        if pairs && self.negatives.kind == NegativesKind::Hybrid && self.training.batch < 2 {
             return Err(Error::setting(
                 "negatives.kind",
                 "\"hybrid\" patches samples of a batch together, but `training.batch` is 1: raise it",
@@ -995,7 +1127,7 @@ impl Recipe {
             return Err(Error::setting("negatives.delay", format!("found {found}, expected 0 to 1000")));
         }
         let either = pipelined || self.negatives.delay > 0;
-        let conflicts: [(&str, bool, bool, &str); 11] = [
+        let conflicts: [(&str, bool, bool, &str); 13] = [
             (
                 "rule",
                 pipelined,
@@ -1020,6 +1152,18 @@ impl Recipe {
                 self.negatives.kind == NegativesKind::Hard && self.negatives.delay == 0,
                 "\"hard\" negatives wait for the head's prediction, which is at the end of the pipeline: set a delay of \
                  about twice the blocks, or other `negatives.kind`",
+            ),
+            (
+                "objective.kind",
+                either,
+                self.objective.by_class(),
+                "\"per-class\" and \"mono-forward\" need no negatives to pass on",
+            ),
+            (
+                "optimizer.equal_lengths",
+                pipelined,
+                self.optimizer.equal_lengths,
+                "weights are made equally long where all layers are",
             ),
             (
                 "negatives.kind",
@@ -1103,6 +1247,26 @@ mod tests {
         assert!(refused(|r| r.network.layers.clear()).contains("at least one"));
         assert!(refused(|r| r.network.layers[1] = LayerSettings::Dense(0)).contains("network.layers[1]"));
         assert!(refused(|r| r.head.enabled = false).contains("head.enabled"));
+        let by_class = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe { objective: ObjectiveSettings::PerClass, ..Default::default() };
+            recipe.network.label = LabelPlace::None;
+            assert!(recipe.clone().check().is_ok());
+            change(&mut recipe);
+            recipe.check().unwrap_err().to_string()
+        };
+        for (key, refusal) in [
+            ("network.label", by_class(|r| r.network.label = LabelPlace::Replace)),
+            ("recurrent.iterations", by_class(|r| r.recurrent.iterations = 3)),
+            ("goodness.groups", by_class(|r| r.goodness.groups = 3)),
+            ("goodness.by_location", by_class(|r| r.goodness.by_location = true)),
+        ] {
+            assert!(refusal.contains(key) && refusal.contains("objective.kind"), "{refusal}");
+        }
+        assert_eq!(
+            refused(|r| r.goodness.raise = Raise(0.5)),
+            "setting `goodness.raise`: 0.5 of the groups should raise their goodness, but of `goodness.groups` = 1 that is 1: \
+             ask for more groups, or for true or false"
+        );
         assert!(Recipe::default().check().is_ok());
     }
 }

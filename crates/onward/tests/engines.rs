@@ -36,12 +36,16 @@ fn case() -> impl Strategy<Value = Case> {
     let width = prop_oneof![1usize..6, 40usize..56, 90usize..150];
     let inputs = prop_oneof![1usize..20, 250usize..300];
     let precision = prop_oneof![Just(Precision::F32), Just(Precision::Bf16)];
-    let flags = any::<[bool; 7]>();
+    let flags = any::<[bool; 8]>();
     (precision, inputs, width, flags, 0usize..20, 0usize..30, 0usize..4, 1usize..3, any::<u64>()).prop_map(
         |(precision, inputs, outputs, flags, samples, rows, classes, steps, seed)| {
-            let [relu, bias, adam, shared_product, shared_direction, codes, few] = flags;
-            let few = few && precision == Precision::F32;
-            let activation = if relu { Activation::Relu } else { Activation::Linear };
+            let [relu, bias, adam, shared_product, shared_direction, codes, few, student] = flags;
+            let few = few && precision == Precision::F32 && !student;
+            let activation = match (student, relu) {
+                (true, _) => Activation::StudentT(if relu { 1.0 } else { 7.5 }),
+                (false, true) => Activation::Relu,
+                (false, false) => Activation::Linear,
+            };
             // Adam divides by the size of the gradient: where that is nothing but rounding, so is the step, and the
             // next product tells nothing.
             let steps = if adam { 1 } else { steps };
@@ -136,6 +140,7 @@ proptest! {
             let rounded = classes > 0 && !case.shared_product; // rows in full have their scale inside
             let bound = if step == 0 && !rounded { 2e-5 } else { tolerance };
             close("y", &wide(&found.values), &wide(&expected.values), bound * 10.0)?;
+            close("derivative", &wide(&found.derivative), &wide(&expected.derivative), bound * 10.0)?;
             close("squares", &wide(&found.squares), &wide(&expected.squares), bound * 40.0)?;
 
             let active: Vec<u32> = (0..rows as u32).filter(|_| random.random()).collect();
@@ -162,6 +167,11 @@ proptest! {
         if case.bias {
             close("bias", &numbers(&*fast, "bias"), &numbers(&*reference, "bias"), tolerance)?;
             close("bias.smoothed", &numbers(&*fast, "bias.smoothed"), &numbers(&*reference, "bias.smoothed"), 2e-5)?;
+        }
+        prop_assert_eq!(fast.equalise(), !case.few);
+        if !case.few {
+            reference.equalise();
+            close("equal", &numbers(&*fast, "weight"), &numbers(&*reference, "weight"), tolerance)?;
         }
         prop_assert!((fast.weight_rms() - reference.weight_rms()).abs() < 1e-3);
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use onward::layer::{FewChannels, Layer, Plan, fields::Source};
+use onward::layer::{Activation, FewChannels, Layer, Make, Plan, fields::Source};
 use onward::optimizer::Step;
 use onward::pass::{Activity, Codes, Directions, Inputs};
 use onward::random::stream;
@@ -102,7 +102,8 @@ impl Case {
 }
 
 fn build(plan: &Plan, precision: Precision) -> Box<dyn Layer> {
-    plan.build(precision, &mut stream(5, "weights", 0)).unwrap()
+    let make = Make { precision, activation: Activation::Relu };
+    plan.build(make, &mut stream(5, "weights", 0)).unwrap()
 }
 
 #[test]

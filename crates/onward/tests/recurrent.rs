@@ -112,7 +112,7 @@ fn it_learns_with_labels_and_without_fully_connected_and_local() {
         }
         // Lowering the goodness of positive data instead of raising it works too.
         if name == "local" {
-            recipe.goodness.raise = false;
+            recipe.goodness.raise = false.into();
             let error = fit(recipe, &data).network().evaluate(&data, Readout::OnePass).unwrap().error();
             assert!(error < 25.0, "{error} % of 3 classes wrong, lowering");
         }

@@ -4,7 +4,10 @@ mod common;
 
 use common::{patterns, recipe};
 use onward::checkpoint::Info;
-use onward::settings::{HeadMemory, LabelPlace, NegativesKind, Normalization, OptimizerKind, Order, Precision};
+use onward::settings::{
+    ActivationKind, Fields, GoodnessKind, HeadMemory, LabelPlace, LayerSettings, NegativesKind, Normalization,
+    ObjectiveSettings, OptimizerKind, Order, Precision, Raise,
+};
 use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer, Values};
 use std::collections::BTreeMap;
 
@@ -35,7 +38,57 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
     add("uniform, no head", |r| (r.negatives.kind, r.head.enabled) = (NegativesKind::Uniform, false));
     add("adam", |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
     add("dropout", |r| r.network.dropout = 0.1);
-    add("lower", |r| (r.goodness.raise, r.optimizer.rate) = (false, 0.003));
+    add("lower", |r| (r.goodness.raise, r.optimizer.rate) = (false.into(), 0.003));
+    add("groups", |r| (r.goodness.groups, r.goodness.raise) = (4, Raise(0.5)));
+    add("groups, bf16, dropout", |r| {
+        (r.goodness.groups, r.engine.precision, r.network.dropout) = (2, Precision::Bf16, 0.1);
+    });
+    add("a goodness for each location", |r| {
+        let fields = Fields { channels: 10, field: 3, stride: 3, pad: 1 };
+        r.network.layers = vec![LayerSettings::Local(fields), 40.into()];
+        (r.goodness.groups, r.goodness.by_location) = (2, true);
+    });
+    add("recurrent, groups", |r| {
+        (r.network.label, r.recurrent.iterations, r.readout.skip) = (LabelPlace::Top, 4, 0);
+        (r.optimizer.rate, r.goodness.groups, r.goodness.raise) = (0.003, 2, Raise(0.5));
+    });
+    add("mean of squares, layer norm", |r| {
+        (r.goodness.kind, r.network.normalization) = (GoodnessKind::MeanOfSquares, Normalization::Layer);
+        (r.goodness.temperature, r.objective) = (0.1, ObjectiveSettings::Symmetric);
+    });
+    add("per class", |r| {
+        (r.objective, r.network.label) = (ObjectiveSettings::PerClass, LabelPlace::None);
+        r.network.layers = vec![42.into(), 42.into()];
+    });
+    add("per class, local, no head", |r| {
+        (r.objective, r.network.label, r.head.enabled) = (ObjectiveSettings::PerClass, LabelPlace::None, false);
+        let fields = Fields { channels: 6, field: 3, stride: 3, pad: 1 };
+        r.network.layers = vec![LayerSettings::Local(fields), 42.into()];
+        r.training.order = Order::Greedy;
+    });
+    add("mono-forward", |r| {
+        (r.objective, r.network.label) = (ObjectiveSettings::MonoForward, LabelPlace::None);
+        (r.optimizer.rate, r.network.dropout) = (0.1, 0.1);
+    });
+    add("mono-forward, recompute", |r| {
+        (r.objective, r.network.label) = (ObjectiveSettings::MonoForward, LabelPlace::None);
+        (r.optimizer.rate, r.head.memory, r.engine.precision) = (0.1, HeadMemory::Recompute, Precision::Bf16);
+    });
+    add("student-t", |r| {
+        (r.network.activation, r.optimizer.equal_lengths) = (ActivationKind::StudentT, true);
+        r.network.freedom = 3.0;
+    });
+    add("student-t, local", |r| {
+        let fields = Fields { channels: 10, field: 3, stride: 3, pad: 1 };
+        r.network.layers = vec![LayerSettings::Local(fields), LayerSettings::Conv(fields), 40.into()];
+        (r.network.activation, r.network.freedom) = (ActivationKind::StudentT, 3.0);
+        r.optimizer.rate = 0.03;
+    });
+    add("equal lengths, few channels", |r| {
+        let fields = Fields { channels: 3, field: 3, stride: 1, pad: 1 };
+        r.network.layers = vec![LayerSettings::Local(fields), 40.into()];
+        r.optimizer.equal_lengths = true;
+    });
     add("layer norm", |r| {
         r.network.input_normalization = Normalization::Layer;
         r.network.normalization = Normalization::Layer;

@@ -222,21 +222,21 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
 }
 
 fn table(runs: &[(String, PathBuf)]) -> Result<String> {
-    let mut text = format!(
-        "{:16} {:>11} {:>10} {:>11} {:>9} {:>9}\n",
-        "rule", "every-label", "one-pass", "samples/s", "seconds", "peak MB"
-    );
+    let summary = |path: &Path| RunDir::summary(path)?.context("a finished run has a summary");
+    let summaries = runs.iter().map(|(_, path)| summary(path)).collect::<Result<Vec<_>>>()?;
+    let readouts: BTreeSet<_> = summaries.iter().flat_map(|summary| summary.test_error.keys()).collect();
+    let mut text = format!("{:16}", "rule");
+    readouts.iter().for_each(|readout| text.push_str(&format!(" {:>12}", readout.to_string())));
+    text.push_str(&format!(" {:>11} {:>9} {:>9}\n", "samples/s", "seconds", "peak MB"));
     let mut notes = String::new();
-    for (name, path) in runs {
-        let summary = RunDir::summary(path)?.context("a finished run has a summary")?;
-        let error = |readout: &str| {
-            let of = summary.test_error.iter().find(|(known, _)| known.to_string() == readout);
-            of.map_or("-".into(), |(_, error)| format!("{error:.2} %"))
-        };
+    for ((name, path), summary) in runs.iter().zip(&summaries) {
+        text.push_str(&format!("{name:16}"));
+        for readout in &readouts {
+            let error = summary.test_error.get(readout).map_or("-".into(), |error| format!("{error:.2} %"));
+            text.push_str(&format!(" {error:>12}"));
+        }
         text.push_str(&format!(
-            "{name:16} {:>11} {:>10} {:>11} {:>9.1} {:>9}\n",
-            error("every-label"),
-            error("one-pass"),
+            " {:>11} {:>9.1} {:>9}\n",
             grouped(summary.samples_per_second as u64),
             summary.seconds,
             summary.peak_rss_bytes.map_or("-".into(), |bytes| format!("{:.0}", bytes as f64 / 1e6)),

@@ -45,6 +45,7 @@ enum Split {
 enum Choice {
     EveryLabel,
     OnePass,
+    ClassScores,
     Both,
 }
 
@@ -63,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => network.readouts(),
         Some(Choice::EveryLabel) => vec![Readout::EveryLabel],
         Some(Choice::OnePass) => vec![Readout::OnePass],
+        Some(Choice::ClassScores) => vec![Readout::ClassScores],
         Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
     readouts.iter().try_for_each(|readout| trained.check(&network, *readout))?;

@@ -49,6 +49,7 @@ pub struct Args {
 enum Choice {
     EveryLabel,
     OnePass,
+    ClassScores,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,8 +65,8 @@ pub fn run(args: &Args) -> Result<()> {
     let readout = match args.readout {
         Some(Choice::EveryLabel) => Readout::EveryLabel,
         Some(Choice::OnePass) => Readout::OnePass,
-        None if network.head().is_some() => Readout::OnePass,
-        None => Readout::EveryLabel,
+        Some(Choice::ClassScores) => Readout::ClassScores,
+        None => *network.readouts().last().unwrap_or(&Readout::EveryLabel),
     };
     trained.check(&network, readout)?;
     let sink = Sink::open(args.output.as_deref()).with_context(|| args.unwritten())?;

@@ -151,7 +151,8 @@ impl Line {
 
     /// Whether the paper's error is reached, by the mean of the readout that the paper reports.
     fn verdict(&self) -> &'static str {
-        let errors = self.errors.get(&Readout::EveryLabel).or_else(|| self.errors.get(&Readout::OnePass));
+        let errors =
+            [Readout::EveryLabel, Readout::OnePass, Readout::ClassScores].iter().find_map(|r| self.errors.get(r));
         match errors {
             Some(errors) if self.paper > 0.0 => {
                 let mean = errors.iter().sum::<f64>() / errors.len() as f64;

@@ -135,6 +135,7 @@ pub fn header(network: &Described, name: &str) -> Result<String, String> {
     let mut predict = match network.readout {
         Readout::OnePass => one_pass(network),
         Readout::EveryLabel => every_label(network),
+        Readout::ClassScores => unreachable!("`Described::new` refuses it"),
     };
     for size in ["CLASSES", "WIDEST"] {
         predict = predict.replace(size, &format!("{upper}_{size}"));

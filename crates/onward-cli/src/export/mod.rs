@@ -8,7 +8,9 @@ pub mod rust;
 use onward::layer::Plan;
 use onward::layer::fields::{field, padded_field};
 use onward::network::plan;
-use onward::settings::{BlackBoxSettings, GoodnessKind, LabelPlace, LayerSettings, Normalization, RecurrentSettings};
+use onward::settings::{
+    ActivationKind, BlackBoxSettings, GoodnessKind, LabelPlace, LayerSettings, Normalization, RecurrentSettings,
+};
 use onward::tensor::{Numbers, Tensor};
 use onward::{Network, Readout, Shape};
 
@@ -66,6 +68,16 @@ impl Described {
     /// Describes what `readout` needs of a network; or says why it cannot.
     pub fn new(network: &Network, readout: Readout) -> Result<Self, String> {
         let recipe = network.recipe();
+        let groups = recipe.goodness.groups > 1 || recipe.goodness.by_location;
+        if readout == Readout::ClassScores {
+            return Err("class scores cannot be exported yet; its one-pass readout can, where there is a head".into());
+        }
+        if recipe.network.activation != ActivationKind::Relu {
+            return Err("only networks of ReLU units can be exported (`network.activation`)".into());
+        }
+        if readout == Readout::EveryLabel && groups {
+            return Err("goodness in groups cannot be exported yet; the one-pass readout can".into());
+        }
         let plans = plan(recipe, network.shape(), network.classes()).map_err(|error| error.to_string())?;
         let moments = (recipe.recurrent.iterations > 0 && readout == Readout::EveryLabel).then_some(recipe.recurrent);
         let first = network.first_read();

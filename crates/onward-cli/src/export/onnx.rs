@@ -24,6 +24,7 @@ pub fn model(network: &Described) -> Result<Vec<u8>, String> {
         (Readout::OnePass, _) => one_pass(&mut graph, network, &x),
         (Readout::EveryLabel, None) => every_label(&mut graph, network, &x),
         (Readout::EveryLabel, Some(moments)) => every_label_in_time(&mut graph, network, moments, &x),
+        (Readout::ClassScores, _) => unreachable!("`Described::new` refuses it"),
     };
     graph.named("Softmax", &[&scores], "probabilities", &[("axis", Attribute::Int(1))]);
     graph.named("ArgMax", &[&scores], "label", &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(0))]);

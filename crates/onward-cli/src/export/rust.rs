@@ -183,6 +183,7 @@ pub fn module(network: &Described) -> Result<String, String> {
     text.push_str(&match network.readout {
         Readout::OnePass => one_pass(network),
         Readout::EveryLabel => every_label(network),
+        Readout::ClassScores => unreachable!("`Described::new` refuses it"),
     });
     Ok(text)
 }

@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod limits;
 pub(crate) mod pool;
 pub mod reference;
+pub(crate) mod student_t;
 
 use crate::layer::{Dense, Layer};
 use crate::settings::Precision;

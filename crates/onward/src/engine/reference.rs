@@ -87,8 +87,14 @@ impl Layer for ReferenceDense {
                     *pre += f64::from(*x) * w;
                 }
             }
-            if self.activation == Activation::Relu {
-                pre.iter_mut().for_each(|pre| *pre = pre.max(0.0));
+            match self.activation {
+                Activation::Linear => {}
+                Activation::Relu => pre.iter_mut().for_each(|pre| *pre = pre.max(0.0)),
+                Activation::StudentT(freedom) => {
+                    let nu = f64::from(freedom);
+                    y.derivative.extend(pre.iter().map(|a| ((nu + 1.0) * a / (nu + a * a)) as f32));
+                    pre.iter_mut().for_each(|a| *a = 0.5 * (nu + 1.0) * (1.0 + *a * *a / nu).ln());
+                }
             }
             y.squares[r] = pre.iter().map(|y| y * y).sum::<f64>() as f32;
             y.row_mut(r).iter_mut().zip(pre).for_each(|(y, pre)| *y = pre as f32);
@@ -132,6 +138,19 @@ impl Layer for ReferenceDense {
         if self.has_bias {
             let biases = self.bias.value.iter_mut().enumerate();
             biases.for_each(|(o, b)| *b += f64::from(amount * sign(seed, step, self.inputs, o)));
+        }
+        true
+    }
+
+    fn equalise(&mut self) -> bool {
+        let mut squares = vec![0.0; self.outputs];
+        for row in self.weight.value.chunks_exact(self.outputs) {
+            squares.iter_mut().zip(row).for_each(|(sum, w)| *sum += w * w);
+        }
+        let mean = squares.iter().sum::<f64>() / self.outputs.max(1) as f64;
+        for row in self.weight.value.chunks_exact_mut(self.outputs) {
+            let units = row.iter_mut().zip(&squares).filter(|(_, squares)| **squares > 0.0);
+            units.for_each(|(w, squares)| *w *= (mean / squares).sqrt());
         }
         true
     }

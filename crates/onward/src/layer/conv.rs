@@ -2,7 +2,7 @@
 
 use super::fields::{Field, Source, padded_field};
 use super::local::{GATHERED, Gathered, gather_rows, plain};
-use super::{Activation, Dense, Layer};
+use super::{Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
 use crate::engine::pool::Pool;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::Random;
-use crate::settings::{Fields, Precision};
+use crate::settings::Fields;
 use crate::tensor::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -51,7 +51,7 @@ static WORK: Pool<Work> = Pool::new();
 
 impl Conv {
     /// A layer with `N(0, 1)/sqrt(a field's size)` as weights; `shape` is the map of its activity.
-    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, precision: Precision, random: &mut Random) -> Self {
+    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, make: Make, random: &mut Random) -> Self {
         let locations = (0..shape.height).flat_map(|y| (0..shape.width).map(move |x| (y, x)));
         let all: Vec<Field> = locations.map(|(y, x)| padded_field(fields, sources, y, x)).collect();
         let (inputs, outputs) = (all[0].len, fields.channels);
@@ -59,8 +59,8 @@ impl Conv {
         let weights = (0..inputs * outputs)
             .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
             .collect();
-        let dense = Dense { inputs, outputs, activation: Activation::Relu, bias: true, weights };
-        let layer = engine::dense(precision, dense);
+        let dense = Dense { inputs, outputs, activation: make.activation, bias: true, weights };
+        let layer = engine::dense(make.precision, dense);
         let inputs = sources.iter().map(Source::len).sum();
         let padded = all.iter().any(|field| field.runs.iter().map(|run| run.len).sum::<usize>() < field.len);
         Conv { inputs, channels: outputs, fields: all, padded, layer }
@@ -112,6 +112,7 @@ impl Layer for Conv {
                 self.layer.forward(&plain(fields, self.layer.inputs(), &scale), answer);
                 let to = y.values[rows.start * outputs..rows.end * outputs].par_chunks_mut(COPIED);
                 to.zip(answer.values.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
+                y.derivative.extend_from_slice(&answer.derivative);
                 for (squares, parts) in y.squares[rows].iter_mut().zip(answer.squares.chunks_exact(locations)) {
                     *squares = parts.iter().sum();
                 }
@@ -164,6 +165,10 @@ impl Layer for Conv {
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         self.layer.perturb(seed, step, amount)
+    }
+
+    fn equalise(&mut self) -> bool {
+        self.layer.equalise()
     }
 
     fn tensors(&self) -> Vec<Tensor> {

@@ -11,7 +11,7 @@ use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
 use crate::engine::cpu::update::{Learned, apply};
 use crate::engine::pool::Pool;
 use crate::error::Result;
-use crate::optimizer::Step;
+use crate::optimizer::{Step, equal_gains};
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::Random;
 use crate::settings::Fields;
@@ -440,6 +440,29 @@ impl Layer for FewChannels {
         // A unit has a bias where it sees anything.
         let live = self.live.chunks_exact(taps).map(|live| live.iter().fold(0, |all, live| all | live));
         biases.zip(live).enumerate().for_each(|(j, (row, live))| nudge(j, taps, live, row));
+        true
+    }
+
+    fn equalise(&mut self) -> bool {
+        let (taps, channels) = (self.taps.offsets.len(), self.shape.channels);
+        let squares = |j: usize| {
+            let mut sums = [0.0f32; WIDTH];
+            for row in self.weight.value.panel(j).as_chunks::<WIDTH>().0 {
+                sums.iter_mut().zip(row).for_each(|(sum, w)| *sum += w * w);
+            }
+            sums
+        };
+        let panels: Vec<_> = (0..self.taps.places.len()).into_par_iter().map(squares).collect();
+        let mut gains = vec![0.0; self.shape.len()];
+        panels.iter().enumerate().for_each(|(j, panel)| self.collect(j, panel, &mut gains));
+        gains.chunks_exact_mut(channels).for_each(equal_gains);
+        let gains = self.bias_panels(&gains);
+        let panels = self.weight.value.values_mut().par_chunks_exact_mut((taps * WIDTH).max(1));
+        panels.zip(gains.values().par_chunks_exact(WIDTH)).for_each(|(panel, gains)| {
+            for row in panel.as_chunks_mut::<WIDTH>().0 {
+                row.iter_mut().zip(gains).for_each(|(w, gain)| *w *= gain);
+            }
+        });
         true
     }
 

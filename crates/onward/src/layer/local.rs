@@ -1,7 +1,7 @@
 //! Local layers: each location has weights of its own for what it sees (paper, sections 3.2 and 4).
 
 use super::fields::{Field, Source, field};
-use super::{Activation, Dense, Layer};
+use super::{Activation, Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::sum_inputs;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::Random;
-use crate::settings::{Fields, Precision};
+use crate::settings::Fields;
 use crate::tensor::{Tensor, transposed};
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -26,6 +26,8 @@ pub struct Local {
     places: Vec<Place>,
     /// The most that a unit sees.
     longest: usize,
+    /// Whether answers come with their derivatives.
+    sloped: bool,
 }
 
 /// The locations' answers, one after another.
@@ -71,7 +73,7 @@ pub(super) fn initial_units(
 
 impl Local {
     /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity.
-    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, precision: Precision, random: &mut Random) -> Self {
+    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, make: Make, random: &mut Random) -> Self {
         let (units, longest) = initial_units(fields, sources, shape, random);
         let channels = shape.channels;
         let mut places = Vec::with_capacity(shape.height * shape.width);
@@ -81,13 +83,19 @@ impl Local {
             let dense = Dense {
                 inputs: field.len,
                 outputs: channels,
-                activation: Activation::Relu,
+                activation: make.activation,
                 bias: true,
                 weights: transposed(&seen, channels, field.len),
             };
-            places.push(Place { field, layer: engine::dense(precision, dense) });
+            places.push(Place { field, layer: engine::dense(make.precision, dense) });
         }
-        Local { inputs: sources.iter().map(Source::len).sum(), channels, places, longest }
+        Local {
+            inputs: sources.iter().map(Source::len).sum(),
+            channels,
+            places,
+            longest,
+            sloped: make.activation != Activation::Relu,
+        }
     }
 
     fn answer(&self, x: &Inputs<'_>, y: &mut Activity, answers: &mut Vec<f32>) {
@@ -103,17 +111,29 @@ impl Local {
                 (&full[..], &ones[..])
             };
             let size = rows.len() * self.channels;
-            answers.resize(self.places.len() * size, 0.0);
-            let parts = self.places.par_iter().zip(answers.par_chunks_exact_mut(size));
+            // Each location's answers, and then their derivatives.
+            let both = if self.sloped { 2 * size } else { size };
+            answers.resize(self.places.len() * both, 0.0);
+            let parts = self.places.par_iter().zip(answers.par_chunks_exact_mut(both));
             parts.for_each_init(Scratch::default, |Scratch { x, y, .. }, (place, part)| {
                 place.gather(values.chunks_exact(self.inputs), x);
                 y.resize(rows.len(), self.channels);
                 place.layer.forward(&plain(x, place.field.len, scale), y);
-                part.copy_from_slice(&y.values);
+                part[..size].copy_from_slice(&y.values);
+                part[size..].copy_from_slice(&y.derivative);
             });
+            if self.sloped {
+                y.derivative.resize(y.values.len(), 0.0);
+                let rows = y.derivative[rows.start * outputs..rows.end * outputs].par_chunks_exact_mut(outputs);
+                rows.enumerate().with_min_len(8).for_each(|(r, row)| {
+                    for (to, from) in row.chunks_exact_mut(self.channels).zip(answers.chunks_exact(both)) {
+                        to.copy_from_slice(&from[size + r * self.channels..][..self.channels]);
+                    }
+                });
+            }
             let ys = y.values[rows.start * outputs..rows.end * outputs].par_chunks_exact_mut(outputs);
             ys.zip(&mut y.squares[rows.clone()]).enumerate().with_min_len(8).for_each(|(r, (y, squares))| {
-                for (y, from) in y.chunks_exact_mut(self.channels).zip(answers.chunks_exact(size)) {
+                for (y, from) in y.chunks_exact_mut(self.channels).zip(answers.chunks_exact(both)) {
                     y.copy_from_slice(&from[r * self.channels..][..self.channels]);
                 }
                 *squares = engine::vectorised(|| engine::sum_of_squares(y));
@@ -191,6 +211,10 @@ impl Layer for Local {
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         let places = self.places.par_iter_mut().enumerate();
         places.all(|(at, place)| place.layer.perturb(seed ^ (at as u64 + 1) << 40, step, amount))
+    }
+
+    fn equalise(&mut self) -> bool {
+        self.places.par_iter_mut().map(|place| place.layer.equalise()).reduce(|| true, |a, b| a && b)
     }
 
     fn tensors(&self) -> Vec<Tensor> {

@@ -64,6 +64,12 @@ pub trait Layer: Debug + Send + Sync {
         false
     }
 
+    /// Makes the units' incoming weight vectors (at each location, where they have their own) equally long: as long as they are
+    /// in the root mean square. Returns false where there are no weights that it could change.
+    fn equalise(&mut self) -> bool {
+        false
+    }
+
     /// False for a fixed function between layers: it has no goodness, and readouts do not look at it.
     fn learns(&self) -> bool {
         true
@@ -102,12 +108,23 @@ pub trait Layer: Debug + Send + Sync {
 }
 
 /// What a product's result goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `max(0, ·)`: hidden layers.
     Relu,
+    /// `−log p` under a t-distribution with these degrees of freedom, 0 at 0.
+    StudentT(f32),
     /// Nothing: heads.
     Linear,
+}
+
+/// How a network's layers are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Make {
+    /// The arithmetic.
+    pub precision: Precision,
+    /// What products' results go through.
+    pub activation: Activation,
 }
 
 /// A fully connected layer to be made by an engine.
@@ -188,6 +205,21 @@ impl Plan {
         self.sources.iter().map(Source::len).sum()
     }
 
+    /// False for a black box.
+    pub fn learns(&self) -> bool {
+        !matches!(self.settings, LayerSettings::BlackBox(_))
+    }
+
+    /// Its locations, 1 where it has no map, and the units at each.
+    pub fn units(&self) -> (usize, usize) {
+        match &self.settings {
+            LayerSettings::Local(fields) | LayerSettings::Conv(fields) => {
+                (self.shape.height * self.shape.width, fields.channels)
+            }
+            _ => (1, self.shape.len()),
+        }
+    }
+
     /// How many numbers it will learn.
     pub fn parameters(&self) -> usize {
         match &self.settings {
@@ -208,7 +240,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn build(&self, precision: Precision, random: &mut Random) -> Result<Box<dyn Layer>> {
+    pub fn build(&self, make: Make, random: &mut Random) -> Result<Box<dyn Layer>> {
         Ok(match &self.settings {
             LayerSettings::Dense(outputs) => {
                 let (inputs, outputs) = (self.inputs(), *outputs);
@@ -216,17 +248,19 @@ impl Plan {
                 let weights = (0..inputs * outputs)
                     .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, random)) as f32)
                     .collect();
-                let activation = Activation::Relu;
-                engine::dense(precision, Dense { inputs, outputs, activation, bias: self.bias, weights })
+                let activation = make.activation;
+                engine::dense(make.precision, Dense { inputs, outputs, activation, bias: self.bias, weights })
             }
             LayerSettings::Local(fields) => {
-                let few = precision != Precision::Reference && FewChannels::suits(fields, &self.sources, self.shape);
+                let few = make.precision != Precision::Reference
+                    && make.activation == Activation::Relu
+                    && FewChannels::suits(fields, &self.sources, self.shape);
                 match few {
                     true => Box::new(FewChannels::new(fields, &self.sources, self.shape, random)),
-                    false => Box::new(Local::new(fields, &self.sources, self.shape, precision, random)),
+                    false => Box::new(Local::new(fields, &self.sources, self.shape, make, random)),
                 }
             }
-            LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, self.shape, precision, random)),
+            LayerSettings::Conv(fields) => Box::new(Conv::new(fields, &self.sources, self.shape, make, random)),
             LayerSettings::BlackBox(settings) => Box::new(BlackBox::new(settings, self.inputs(), random)),
         })
     }

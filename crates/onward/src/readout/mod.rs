@@ -1,5 +1,6 @@
 //! Readouts: from activities to labels.
 
+mod class_scores;
 mod every_label;
 mod exit;
 mod one_pass;
@@ -25,6 +26,8 @@ pub enum Readout {
     EveryLabel,
     /// One pass with the neutral label; the softmax head decides (released code).
     OnePass,
+    /// One pass; the class scores of layers that tell the label themselves, added up.
+    ClassScores,
 }
 
 impl std::fmt::Display for Readout {
@@ -32,6 +35,7 @@ impl std::fmt::Display for Readout {
         f.write_str(match self {
             Readout::EveryLabel => "every-label",
             Readout::OnePass => "one-pass",
+            Readout::ClassScores => "class-scores",
         })
     }
 }
@@ -110,6 +114,13 @@ impl Network {
                     .into(),
             ));
         }
+        if readout == Readout::ClassScores && !self.scores_classes() {
+            return Err(Error::Data(
+                "the class-scores readout needs layers that tell the label themselves (`objective.kind` \"per-class\" or \
+                 \"mono-forward\"): use every-label or one-pass"
+                    .into(),
+            ));
+        }
         let classes = self.classes();
         let mut probabilities = Vec::with_capacity(data.len() * classes);
         let rows_each = if readout == Readout::EveryLabel { classes } else { 1 };
@@ -122,6 +133,7 @@ impl Network {
                 Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),
                 Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
                 Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
+                Readout::ClassScores => class_scores::scores(self, &batch, &mut buffers),
             };
             self.check_faults()?;
             scores.chunks_exact_mut(classes).for_each(softmax);

@@ -1,10 +1,10 @@
 //! Backpropagation: softmax cross-entropy at the head, and its gradient sent down through every layer. It keeps all
 //! activities until they are needed again, and needs the derivative of everything in between.
 
-use super::cross_entropy;
 use crate::batch::{Batch, Label, Labelled};
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::objective::cross_entropy;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions};
 use crate::random::Random;
@@ -168,7 +168,7 @@ pub(crate) fn no_derivative(l: usize) -> Error {
     )
 }
 
-/// From `−∂loss/∂(what went up)` to `−∂loss/∂(the product's result)`, in place: `(R, O)`; `gated`: there was a ReLU.
+/// From `−∂loss/∂(what went up)` to `−∂loss/∂(the product's result)`, in place: `(R, O)`; `gated`: there was an activation function.
 fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, gated: bool, uphill: &mut [f32]) {
     let (y, width) = (&kept.answered, kept.answered.width());
     uphill.par_chunks_exact_mut(width).enumerate().with_min_len(16).for_each(|(r, g)| {
@@ -188,8 +188,10 @@ fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, gated: 
             Normalization::Layer => (along / n, g.iter().sum::<f32>() / n),
         };
         for (g, y) in g.iter_mut().zip(row) {
-            let passes = (*g - shift - along * (y - mean) * scale) * scale;
-            *g = if *y > 0.0 || !gated { passes } else { 0.0 };
+            *g = (*g - shift - along * (y - mean) * scale) * scale;
+        }
+        if gated {
+            y.gate(r, g);
         }
     });
 }

@@ -2,10 +2,10 @@
 //! passes and one number of reward alone, and so works through anything; but that number is shared by all weights, and
 //! the variance of what each learns from it grows with how many there are (paper, section 1).
 
-use super::cross_entropy;
 use crate::batch::{Batch, Label, Labelled};
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::objective::cross_entropy;
 use crate::pass::Activity;
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
 //! Training: batches in, better layers out; or records in, one after another, and no end.
 
+mod directions;
 mod moments;
 mod one_by_one;
 pub mod pipeline;

@@ -7,7 +7,8 @@ use crate::optimizer::Step;
 use crate::random::stream;
 use crate::recurrent::Held;
 use crate::train::Trainer;
-use crate::train::stage::{check_finite, find_directions};
+use crate::train::directions;
+use crate::train::stage::check_finite;
 
 impl Trainer {
     /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
@@ -60,15 +61,8 @@ impl Trainer {
                 let (x, y) = work.states.answer(&self.network, held, l);
                 check_finite(y, l, position.step)?;
                 let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
-                loss += find_directions(
-                    stage,
-                    &recipe,
-                    position.step,
-                    y,
-                    totals,
-                    &mut work.solved,
-                    &mut work.scratch.direction,
-                );
+                let d = &mut work.scratch.direction;
+                loss += directions::of_pairs(stage, &recipe, position.step, y, totals, &mut work.solved, d);
                 stage.layer.update(&x, &work.scratch.direction, &step);
                 work.states.take_in(l, recipe.recurrent.keep);
             }

@@ -7,10 +7,9 @@ use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::{Random, stream};
 use crate::settings::Recipe;
-use crate::train::rest::SOLVED;
+use crate::train::directions;
 use crate::train::totals::LayerTotals;
 use rand::RngExt;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// One step, as all layers are told of it.
@@ -23,6 +22,8 @@ pub(crate) struct Lesson<'a> {
     pub taken: u64,
     /// The layers that learn; others only answer.
     pub learning: Range<usize>,
+    /// The true labels `(B)`, for layers that tell them themselves.
+    pub labels: &'a [u32],
 }
 
 /// Layers above each other, with what is learned from the rows that pass them.
@@ -43,10 +44,10 @@ pub(crate) struct Scratch {
 }
 
 impl Layers<'_> {
-    /// Carries `x: (R, I)` up: as many positive rows as `solved` has samples, as many negative ones, and perhaps others that
-    /// nothing is learned from. Each layer that learns does so as they pass; then `passed` is shown the activity as the next layer
-    /// will read it, before dropout. Clears the `solved` mark of samples that some layer has anything to learn from, and adds the
-    /// summed loss of all samples and layers to `loss`.
+    /// Carries `x: (R, I)` up: as many positive rows as `solved` has samples, as many negative ones if layers learn from pairs,
+    /// and perhaps others that nothing is learned from. Each layer that learns does so as they pass; then `passed` is shown the
+    /// activity as the next layer will read it, before dropout. Clears the `solved` mark of samples that some layer has anything
+    /// to learn from, and adds the summed loss of all samples and layers to `loss`.
     ///
     /// # Errors
     /// [`Error::NotFinite`] where an activity overflows.
@@ -68,14 +69,18 @@ impl Layers<'_> {
             stage.layer.forward(x, y);
             check_finite(y, l, lesson.taken)?;
             if lesson.learning.contains(&l) && stage.layer.learns() {
-                *loss += find_directions(stage, lesson.recipe, lesson.taken, y, totals, solved, &mut scratch.direction);
+                let d = &mut scratch.direction;
+                *loss += match lesson.recipe.objective.by_class() {
+                    false => directions::of_pairs(stage, lesson.recipe, lesson.taken, y, totals, solved, d),
+                    true => directions::of_classes(stage, lesson, y, totals, solved, d),
+                };
                 stage.layer.update(x, &scratch.direction, &lesson.step);
             }
             stage.normalization.apply(y);
             passed(l, y);
             let share = lesson.recipe.network.dropout;
             if share > 0.0 {
-                let rows = 2 * solved.len();
+                let rows = lesson.recipe.objective.rows() * solved.len();
                 drop_out(share, rows, y, &mut silence(lesson, (rows * below) as u64));
             }
             below += stage.layer.outputs();
@@ -91,51 +96,6 @@ pub(crate) fn check_finite(y: &Activity, l: usize, step: u64) -> Result<()> {
         Some(found) => Err(Error::NotFinite { layer: l, step, found }),
         None => Ok(()),
     }
-}
-
-/// The directions of a layer's rows in step `taken`: the batch's positive ones, then as many negative ones. Clears the `solved` mark of
-/// samples that the layer has anything to learn from. Returns the summed loss.
-pub(crate) fn find_directions(
-    stage: &mut Stage,
-    recipe: &Recipe,
-    taken: u64,
-    y: &Activity,
-    totals: &mut LayerTotals,
-    solved: &mut [bool],
-    d: &mut Directions,
-) -> f64 {
-    let (measure, batch) = (&stage.measure, solved.len());
-    let (from_positive, from_negative) = recipe.training.learns_from(taken);
-    let goodness: Vec<f32> = (0..2 * batch).map(|r| measure.value(y.row(r), y.squares[r])).collect();
-    let (positive, negative) = goodness.split_at(batch);
-    let mut slopes = vec![0.0; 2 * batch];
-    let mut loss = 0.0;
-    for n in 0..batch {
-        let (a, b) = (measure.logit(positive[n]), measure.logit(negative[n]));
-        let terms = recipe.objective.terms(a, b);
-        slopes[n] = if from_positive { terms.positive } else { 0.0 };
-        slopes[batch + n] = if from_negative { terms.negative } else { 0.0 };
-        solved[n] &= terms.positive.abs() < SOLVED && terms.negative.abs() < SOLVED;
-        loss += f64::from(terms.loss);
-        totals.wrong += u64::from(a <= b);
-    }
-    totals.loss += loss;
-    totals.positive += positive.iter().map(|&g| f64::from(g)).sum::<f64>();
-    totals.negative += negative.iter().map(|&g| f64::from(g)).sum::<f64>();
-
-    d.shared.clear();
-    if from_positive {
-        stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
-    }
-    d.shared_rows = 0..batch;
-    d.rows.clear();
-    d.rows.extend((0..2 * batch as u32).filter(|&r| slopes[r as usize].abs() > recipe.training.negligible));
-    totals.active += d.rows.len() as u64;
-    let width = y.width();
-    d.values.resize(d.rows.len() * width, 0.0);
-    let along = d.values.par_chunks_exact_mut(width).zip(&d.rows).with_min_len((1 << 14) / width.max(1));
-    along.for_each(|(d, &r)| measure.direction(y.row(r as usize), slopes[r as usize], d));
-    loss
 }
 
 /// The draws of a step's dropout, after those for `drawn` activities.

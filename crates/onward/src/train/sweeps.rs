@@ -10,11 +10,11 @@ use crate::batch::{Batch, Label, Labelled};
 use crate::error::Result;
 use crate::negatives::{Negative, Positive};
 use crate::network::Network;
+use crate::objective::cross_entropy;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Inputs};
 use crate::random::stream;
 use crate::readout::softmax;
-use crate::rival;
 use crate::settings::{HeadMemory, OptimizerKind, OptimizerSettings, Recipe};
 use crate::train::Trainer;
 use crate::train::stage::{Layers, Lesson};
@@ -45,13 +45,15 @@ impl Trainer {
         loss
     }
 
-    /// The batch's negative samples, and whether the head has predicted for it; it does not where it `watches` what passes
+    /// The batch's negative samples, none where layers need no pairs, and whether the head has predicted for it; it does not where it `watches` what passes
     /// instead, unless the source of negatives asks for it.
     pub(super) fn draw_negative(&mut self, watches: bool) -> (Negative, bool) {
         let (seed, step, delay) = (self.recipe().seed.0, self.position.step, self.delay());
         self.work.base.clear();
         self.work.base_ahead.clear();
-        let asked = self.negatives.ask(&Positive::new(&self.network, &self.work.batch, (&[], &[])));
+        let pairs = !self.recipe().objective.by_class();
+        let positive = Positive::new(&self.network, &self.work.batch, (&[], &[]));
+        let asked = if pairs { self.negatives.ask(&positive) } else { None };
         self.work.asked = asked.is_some();
         if let Some(inputs) = &asked {
             self.work.batch.extend(&self.network, inputs);
@@ -63,7 +65,10 @@ impl Trainer {
             _ => (earlier.as_deref().unwrap_or_default(), &[][..]),
         };
         let positive = Positive::new(&self.network, &self.work.batch, predicted);
-        let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", step));
+        let negative = match pairs {
+            true => self.negatives.draw(&positive, &mut stream(seed, "negatives", step)),
+            false => Negative::default(),
+        };
         if delay > 0 {
             self.predictions.push_back(self.work.logits.clone());
         }
@@ -145,7 +150,7 @@ impl Trainer {
         d.rows.clear();
         d.rows.extend(0..samples as u32);
         let labels = if self.network.recipe().negatives.delay > 0 { &work.ahead.labels } else { &work.batch.labels };
-        self.totals.head_loss += rival::cross_entropy(own, labels, &mut d.values);
+        self.totals.head_loss += cross_entropy(own, labels, &mut d.values);
     }
 
     /// Has the head learn from the layers whose activities are kept.
@@ -162,16 +167,17 @@ impl Trainer {
         }
     }
 
-    /// Carries positive and negative rows up together; each learning layer learns as they pass. Returns the mean loss
-    /// per sample and learning layer.
+    /// Carries positive and negative rows up together, or positive ones alone where layers need no others; each learning layer
+    /// learns as they pass. Returns the mean loss per sample and learning layer.
     fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
         let (learning, gain, position) = (self.learning(), self.gain(), self.position);
         let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
         let batch = work.solved.len();
+        let taught = batch * self.network.recipe().objective.rows();
         let first_read = self.network.first_read();
-        let neutral = if head_travels { batch } else { 0 };
-        label_pairs(&self.network, &mut work.batch, batch, negative, neutral, &mut work.pairs);
+        let counts = (batch, taught - batch, if head_travels { batch } else { 0 });
+        label_pairs(&self.network, &mut work.batch, counts, negative, &mut work.pairs);
         let base = self.network.project(&work.batch, &mut work.base);
         if watches {
             work.logits.clear();
@@ -181,7 +187,13 @@ impl Trainer {
 
         let recipe = self.network.recipe().clone();
         let step = Step::new(&recipe.optimizer, gain, batch, position.step);
-        let lesson = Lesson { recipe: &recipe, step, taken: position.step, learning: learning.clone() };
+        let lesson = Lesson {
+            recipe: &recipe,
+            step,
+            taken: position.step,
+            learning: learning.clone(),
+            labels: &work.batch.labels,
+        };
         let head_step = head_step(&recipe, gain, batch, position.step);
         let (mut loss, first) = (0.0, work.pairs.as_inputs(&work.batch, base));
         let Network { stages, head, .. } = &mut self.network;
@@ -190,7 +202,7 @@ impl Trainer {
         let Workspace { buffers, kept, answer, logits, head_direction, solved, scratch, .. } = work;
         layers.learn(&first, buffers, &lesson, (solved, &mut loss), scratch, |l, y| {
             if head_travels && let Some(head) = head {
-                let rows = 2 * batch..3 * batch;
+                let rows = taught..taught + batch;
                 let x = Inputs {
                     values: &y.values[rows.start * y.width()..rows.end * y.width()],
                     scale: &y.scale[rows],
@@ -224,25 +236,24 @@ pub(super) fn head_step(recipe: &Recipe, gain: f32, batch: usize, taken: u64) ->
     Step::new(&OptimizerSettings { kind, rate, momentum, weight_cost, ..recipe.optimizer }, gain, batch, taken)
 }
 
-/// The rows to learn from: the batch's `count` positive ones, as many negative ones, and `neutral` neutral ones. Negative inputs are
-/// added to the batch.
+/// The rows to learn from: so many positive ones of the batch, negative ones, and neutral ones. Negative inputs are added to
+/// the batch.
 pub(super) fn label_pairs(
     network: &Network,
     batch: &mut Batch,
-    count: usize,
-    negative: &Negative,
-    neutral: usize,
+    (positive, negative, neutral): (usize, usize, usize),
+    drawn: &Negative,
     pairs: &mut Labelled,
 ) {
     let mut first_negative = 0;
-    if let Some(inputs) = &negative.inputs {
+    if let Some(inputs) = &drawn.inputs {
         first_negative = batch.len();
         batch.extend(network, inputs);
     }
     let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
-    let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
-    let positives = (0..count).map(|n| (n, label(&batch.labels, n)));
-    let negatives = (0..count).map(|n| (first_negative + n, label(wrong, n)));
+    let wrong = drawn.labels.as_ref().unwrap_or(&batch.labels);
+    let positives = (0..positive).map(|n| (n, label(&batch.labels, n)));
+    let negatives = (0..negative).map(|n| (first_negative + n, label(wrong, n)));
     let neutral = (0..neutral).map(|n| (n, Label::Neutral));
     pairs.fill(network, batch, positives.chain(negatives).chain(neutral));
 }

@@ -18,9 +18,13 @@ pub(crate) struct Totals {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerTotals {
     pub loss: f64,
+    /// The goodness of positive samples; of layers that tell the label themselves, the score of the true one.
     pub positive: f64,
+    /// The goodness of negative samples; of layers that tell the label themselves, the best score of a wrong one.
     pub negative: f64,
+    /// Samples where the second was no worse than the first.
     pub wrong: u64,
+    /// Rows that there was anything to learn from.
     pub active: u64,
     /// 1 for each unit that was on for some positive sample.
     pub alive: Vec<u8>,

@@ -261,7 +261,8 @@ impl Trainer {
     /// the layers.
     pub fn active_rows(&self) -> f64 {
         let moments = u64::from(self.recipe().recurrent.iterations.max(1));
-        let rows = 2 * self.totals.samples.max(1) * self.network.learners().count() as u64 * moments;
+        let each = self.recipe().objective.rows() as u64;
+        let rows = each * self.totals.samples.max(1) * self.network.learners().count() as u64 * moments;
         self.totals.layers.iter().map(|layer| layer.active).sum::<u64>() as f64 / rows as f64
     }
 
@@ -364,6 +365,15 @@ impl Trainer {
             }
         };
         self.network.check_faults()?;
+        if recipe.optimizer.equal_lengths {
+            for l in self.learning() {
+                let layer = &mut self.network.stages[l].layer;
+                if layer.learns() && !layer.equalise() {
+                    let why = format!("layer {l} has no weights that could be made equally long: leave it off");
+                    return Err(Error::setting("optimizer.equal_lengths", why));
+                }
+            }
+        }
         if matches!(recipe.rule, Rule::Backprop | Rule::Perturbation) {
             self.totals.head_loss += loss * batch as f64;
         }
@@ -451,7 +461,7 @@ impl Trainer {
         if data.shape() != shape {
             return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
         }
-        let needs_labels = self.network.sees_labels() || self.network.head().is_some();
+        let needs_labels = self.network.needs_labels();
         if needs_labels && data.labels().is_empty() {
             return Err(Error::Data(format!("the data has no labels, the network expects {classes} classes")));
         }
@@ -508,7 +518,7 @@ impl Trainer {
                     goodness_positive: of.positive / samples,
                     goodness_negative: of.negative / samples,
                     wrong_order: of.wrong as f64 / samples,
-                    active_rows: of.active as f64 / (2.0 * samples),
+                    active_rows: of.active as f64 / (self.recipe().objective.rows() as f64 * samples),
                     dead_units: of.alive.iter().filter(|alive| **alive == 0).count(),
                     weight_rms: self.network.stages()[l].layer.weight_rms(),
                 }

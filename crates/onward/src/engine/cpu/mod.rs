@@ -8,10 +8,10 @@ pub(crate) mod taps;
 pub(crate) mod update;
 
 use crate::engine::pool::Pool;
-use crate::engine::{sum_of_squares, vectorised};
+use crate::engine::{student_t, sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
-use crate::optimizer::Step;
+use crate::optimizer::{Step, equal_gains};
 use crate::pass::{Activity, Codes, Directions, Inputs};
 use crate::tensor::{Tensor, Tensors, transposed};
 use bf16::{Pairs, product_bf16};
@@ -107,6 +107,18 @@ impl CpuDense {
 
     fn relu(&self) -> bool {
         self.activation == Activation::Relu
+    }
+
+    /// Rows that share nothing.
+    fn multiply(&self, x: &Inputs<'_>, y: &mut Activity) {
+        let then = Epilogue { scale: Some(x.scale), bias: Some(self.bias.value.values()), relu: self.relu() };
+        let answers = Answers { values: &mut y.values, squares: Some(&mut y.squares) };
+        if x.source.is_none() && x.codes.is_none() {
+            self.product(x.values, x.scale.len(), then, answers);
+        } else {
+            let full = x.dense();
+            self.product(&full, x.rows(), Epilogue { scale: None, ..then }, answers);
+        }
     }
 
     /// Rows that share their values, from the product of those values: `y = max(0, scale·(base + code·W) + b)`.
@@ -264,19 +276,14 @@ impl Layer for CpuDense {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.outputs());
-        if let Some(base) = x.base {
-            return self.finish_shared(x, base, y);
+        match x.base {
+            Some(base) => self.finish_shared(x, base, y),
+            None => self.multiply(x, y),
         }
-        let then = Epilogue { scale: Some(x.scale), bias: Some(self.bias.value.values()), relu: self.relu() };
-        let answers = Answers { values: &mut y.values, squares: Some(&mut y.squares) };
-        if x.source.is_none() && x.codes.is_none() {
-            self.product(x.values, x.scale.len(), then, answers);
-        } else {
-            let full = x.dense();
-            self.product(&full, x.rows(), Epilogue { scale: None, ..then }, answers);
+        if let Activation::StudentT(freedom) = self.activation {
+            student_t::apply(freedom, y);
         }
     }
-
     fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         let rows = values.len() / self.inputs();
         assert_eq!(base.len(), rows * self.outputs());
@@ -349,6 +356,36 @@ impl Layer for CpuDense {
         if self.has_bias {
             self.bias.value.panels_mut().enumerate().for_each(|(j, bias)| nudge(inputs, j, bias));
         }
+        if let Some(pairs) = &mut self.weight.pairs {
+            *pairs = Pairs::new(&self.weight.value);
+        }
+        true
+    }
+
+    fn equalise(&mut self) -> bool {
+        let squares = |panel: &[f32]| {
+            let mut sums = [0.0f32; WIDTH];
+            vectorised(|| {
+                for row in panel.as_chunks::<WIDTH>().0 {
+                    sums.iter_mut().zip(row).for_each(|(sum, w)| *sum += w * w);
+                }
+            });
+            sums
+        };
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        let size = (inputs * WIDTH).max(1);
+        let mut gains: Vec<_> = self.weight.value.values().par_chunks_exact(size).map(squares).collect();
+        let gains = gains.as_flattened_mut();
+        equal_gains(&mut gains[..if inputs > 0 { outputs } else { 0 }]);
+        self.weight.value.values_mut().par_chunks_exact_mut(size).zip(gains.par_chunks_exact(WIDTH)).for_each(
+            |(panel, gains)| {
+                vectorised(|| {
+                    for row in panel.as_chunks_mut::<WIDTH>().0 {
+                        row.iter_mut().zip(gains).for_each(|(w, gain)| *w *= gain);
+                    }
+                });
+            },
+        );
         if let Some(pairs) = &mut self.weight.pairs {
             *pairs = Pairs::new(&self.weight.value);
         }

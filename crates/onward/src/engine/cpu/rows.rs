@@ -60,6 +60,7 @@ impl RowDense {
     /// The layer with its initial weights.
     pub fn new(dense: Dense) -> Self {
         assert_eq!(dense.weights.len(), dense.inputs * dense.outputs);
+        assert!(!matches!(dense.activation, Activation::StudentT(_)), "streams' layers are rectified or linear");
         RowDense {
             inputs: dense.inputs,
             outputs: dense.outputs,

@@ -4,10 +4,10 @@
 use crate::batch::{Batch, Labelled};
 use crate::error::{Error, Result};
 use crate::network::{Stage, project, take_turns};
+use crate::objective::cross_entropy;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions};
 use crate::readout::Head;
-use crate::rival::cross_entropy;
 use crate::settings::Recipe;
 use crate::train::stage::{Layers, Lesson, Scratch};
 use crate::train::sweeps::head_step;
@@ -155,7 +155,8 @@ impl Block {
                 false => pairs.as_inputs(),
             };
             let step = Step::new(&recipe.optimizer, packet.gain, batch, packet.taken);
-            let lesson = Lesson { recipe: &recipe, step, taken: packet.taken, learning: layers.clone() };
+            // Layers that tell the label themselves are not in a pipeline: `Recipe::check` sees to it.
+            let lesson = Lesson { recipe: &recipe, step, taken: packet.taken, learning: layers.clone(), labels: &[] };
             let first = layers.start;
             let mut all = Layers { first, below: self.below, stages: &mut *stages, totals };
             all.learn(&x, buffers, &lesson, (solved, loss), scratch, |l, y| {

@@ -182,7 +182,7 @@ impl Trainer {
         let predicted = (prediction.as_deref().unwrap_or_default(), &[][..]);
         let positive = Positive::new(&self.network, &bottom.batch, predicted);
         let negative = self.negatives.draw(&positive, &mut stream(self.recipe().seed.0, "negatives", step));
-        label_pairs(&self.network, &mut bottom.batch, batch, &negative, 0, &mut bottom.pairs);
+        label_pairs(&self.network, &mut bottom.batch, (batch, batch, 0), &negative, &mut bottom.pairs);
         (packet.taken, packet.gain, packet.loss) = (step, self.gain(), 0.0);
     }
 

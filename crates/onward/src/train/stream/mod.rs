@@ -188,9 +188,10 @@ impl Learner {
             let activation = Activation::Relu;
             Stage {
                 layer: Box::new(RowDense::new(Dense { inputs, outputs, activation, bias, weights })),
-                measure: Measure::new(&settings.goodness, outputs),
+                measure: Measure::new(&settings.goodness, 1, outputs),
                 peer: Peer::new(settings.peer, outputs),
                 normalization: Normalization::Rms,
+                scores: None,
             }
         });
         let stages = stages.collect();
@@ -516,7 +517,7 @@ impl Learner {
             let width = y.width();
             d.values.resize(d.rows.len() * width, 0.0);
             for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
-                stage.measure.direction(y.row(r as usize), slopes[r as usize], d);
+                stage.measure.direction(y.row(r as usize), &slopes[r as usize..][..1], d);
             }
             stage.layer.update(x, d, &step);
             stage.normalization.apply(y);

@@ -159,6 +159,22 @@ impl StreamSettings {
         range("optimizer.second_momentum", optimizer.second_momentum, 0.0, BELOW_1)?;
         range("optimizer.weight_cost", optimizer.weight_cost, 0.0, 10.0)?;
         range("goodness.temperature", self.goodness.temperature, 1e-4, 1e4)?;
+        if self.objective.by_class() {
+            return Err(Error::setting(
+                "objective",
+                "streams learn from pairs, of a record and a negative one: use \"logistic\" or \"symmetric\"",
+            ));
+        }
+        if optimizer.equal_lengths {
+            return Err(Error::setting(
+                "optimizer.equal_lengths",
+                "streams do not make weights equally long: leave it off",
+            ));
+        }
+        if self.goodness.groups > 1 || self.goodness.by_location {
+            let key = if self.goodness.groups > 1 { "goodness.groups" } else { "goodness.by_location" };
+            return Err(Error::setting(key, "streams know one goodness for each layer: leave it as it is"));
+        }
         range("peer.strength", self.peer.strength, 0.0, 10.0)?;
         range("peer.momentum", self.peer.momentum, 0.0, BELOW_1)?;
         range("peer.initial", self.peer.initial, 0.0, 100.0)?;
@@ -184,7 +200,7 @@ impl StreamSettings {
             range("rule.margin", margin, 0.0, BELOW_1)?;
             range("optimizer.rate", optimizer.rate, f32::MIN_POSITIVE, 1.0)?;
             range("batch", self.batch, 1, 1)?;
-            if self.goodness.kind != GoodnessKind::SumOfSquares || !self.goodness.raise {
+            if self.goodness.kind != GoodnessKind::SumOfSquares || self.goodness.raise != true.into() {
                 return Err(Error::setting(
                     "goodness",
                     "the one-step rule sets a sum of squares that is high for what is real: leave `kind` and `raise` as they are",
