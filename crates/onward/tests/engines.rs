@@ -171,7 +171,8 @@ proptest! {
         prop_assert_eq!(fast.equalise(), !case.few);
         if !case.few {
             reference.equalise();
-            close("equal", &numbers(&*fast, "weight"), &numbers(&*reference, "weight"), tolerance)?;
+            // Weights that were 0 are nothing but their gradient, and are made as long as the others.
+            close("equal", &numbers(&*fast, "weight"), &numbers(&*reference, "weight"), tolerance.max(rounding))?;
         }
         prop_assert!((fast.weight_rms() - reference.weight_rms()).abs() < 1e-3);
     }
