@@ -153,7 +153,7 @@ impl Default for NetworkSettings {
             input_normalization: Normalization::Rms,
             normalization: Normalization::Rms,
             activation: ActivationKind::Relu,
-            freedom: 1.0,
+            freedom: 30.0,
             dropout: 0.0,
         }
     }
