@@ -33,7 +33,7 @@ impl ObjectiveSettings {
     /// - symmetric: `log(1 + e^{−(a − b)})`, the pair against each other, no threshold (SymBa, arXiv 2303.08418).
     ///
     /// # Panics
-    /// Where layers tell the label themselves: their objective is the [`cross_entropy`] of their class scores.
+    /// Where layers tell the label themselves: their objective is the cross-entropy of their class scores.
     pub fn terms(&self, positive: f32, negative: f32) -> Terms {
         match self {
             ObjectiveSettings::Logistic => Terms {
