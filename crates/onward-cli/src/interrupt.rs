@@ -4,14 +4,22 @@ use anyhow::{Context, Result};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+static CAUGHT: Once = Once::new();
+
 /// How often the user asked to stop.
 static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 
 /// Has them counted instead of ending the process.
 pub fn catch() -> Result<()> {
-    static CAUGHT: Once = Once::new();
     let mut outcome = Ok(());
     CAUGHT.call_once(|| outcome = ctrlc::set_handler(ask));
+    outcome.context("Ctrl-C could not be prepared for")
+}
+
+/// Has them ignored: another process decides when this one ends.
+pub fn ignore() -> Result<()> {
+    let mut outcome = Ok(());
+    CAUGHT.call_once(|| outcome = ctrlc::set_handler(|| {}));
     outcome.context("Ctrl-C could not be prepared for")
 }
 

@@ -14,6 +14,7 @@ mod lock;
 mod picture;
 mod progress;
 mod provenance;
+mod ranks;
 mod report;
 mod run_dir;
 mod scalars;

@@ -16,6 +16,7 @@ use crate::settings::{
     Recipe, Rule,
 };
 use rand_distr::{Distribution, StandardNormal};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -62,6 +63,10 @@ pub struct Network {
     classes: Vec<String>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) head: Option<Head>,
+    /// Whether some layer or goodness is the caller's own, so that the recipe does not tell what the network is.
+    own: bool,
+    /// Whether black boxes may run programs.
+    programs: bool,
 }
 
 impl Network {
@@ -108,42 +113,10 @@ impl Network {
                 format!("found {}, expected at most half of a {shape} sample's height and width", recipe.augment.shift),
             ));
         }
-        let goodness = goodness(&recipe, classes.len());
-        let activation = match settings.activation {
-            ActivationKind::Relu => Activation::Relu,
-            ActivationKind::StudentT => Activation::StudentT(settings.freedom),
-        };
-        let make = Make { precision: recipe.engine.precision, activation };
-        let mut stages = Vec::new();
-        for (l, plan) in plan(&recipe, shape, classes.len())?.iter().enumerate() {
-            let outputs = plan.shape.len();
-            let (locations, channels) = plan.units();
-            if plan.learns() && !channels.is_multiple_of(goodness.groups) {
-                let parts =
-                    format!("the {channels} units of `network.layers[{l}]` do not fall into {}", goodness.groups);
-                return Err(match goodness.groups == recipe.goodness.groups {
-                    true => Error::setting("goodness.groups", format!("{parts} equal groups")),
-                    false => Error::setting("objective.kind", format!("{parts} equal groups, one for each class")),
-                });
-            }
-            let mono = by_class && recipe.objective == ObjectiveSettings::MonoForward && plan.learns();
-            let scores = mono.then(|| {
-                let (inputs, outputs) = (outputs, classes.len());
-                let (gain, mut random) = (1.0 / (inputs as f64).sqrt(), stream(recipe.seed.0, "scores", l as u64));
-                let mut draw = || (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32;
-                let weights = (0..inputs * outputs).map(|_| draw()).collect();
-                let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
-                engine::dense(recipe.engine.precision, dense)
-            });
-            stages.push(Stage {
-                layer: plan.build(make, &mut stream(recipe.seed.0, "weights", l as u64))?,
-                measure: Measure::new(&goodness, locations, channels),
-                peer: Peer::new(recipe.peer, outputs),
-                normalization: settings.normalization,
-                scores,
-            });
-        }
-        let mut network = Network { shape, classes: classes.to_vec(), stages, head: None, recipe };
+        let plans = plan(&recipe, shape, classes.len())?;
+        let stages = build_stages(&recipe, &plans, classes.len(), 0..plans.len())?;
+        let (classes, own, programs) = (classes.to_vec(), false, true);
+        let mut network = Network { shape, classes, stages, head: None, recipe, own, programs };
         network.head = network.recipe.head.enabled.then(|| Head::new(&network));
         Ok(network)
     }
@@ -155,7 +128,7 @@ impl Network {
     pub fn set_layer(&mut self, l: usize, layer: Box<dyn Layer>) -> Result<()> {
         let shape = |layer: &dyn Layer| (layer.inputs(), layer.outputs());
         match self.stages.get_mut(l) {
-            Some(stage) if shape(&*stage.layer) == shape(&*layer) => stage.layer = layer,
+            Some(stage) if shape(&*stage.layer) == shape(&*layer) => (stage.layer, self.own) = (layer, true),
             Some(stage) => {
                 let (expected, found) = (shape(&*stage.layer), shape(&*layer));
                 return Err(Error::Data(format!(
@@ -170,6 +143,7 @@ impl Network {
     /// Gives every layer a goodness of the caller's own; threshold, sign and temperature stay the recipe's.
     pub fn set_goodness(&mut self, goodness: Arc<dyn Goodness>) {
         let settings = self::goodness(&self.recipe, self.classes());
+        self.own = true;
         for stage in &mut self.stages {
             stage.measure = stage.measure.with_goodness(goodness.clone(), &settings);
         }
@@ -253,7 +227,18 @@ impl Network {
     /// Whether black boxes may run programs. Networks made from a recipe may; ones that come from a checkpoint, which somebody
     /// else may have written, may not until they are allowed to.
     pub fn allow_programs(&mut self, allowed: bool) {
+        self.programs = allowed;
         self.stages.iter_mut().for_each(|stage| stage.layer.allow_programs(allowed));
+    }
+
+    /// Whether some layer or goodness is the caller's own, so that the recipe does not tell what the network is.
+    pub(crate) fn has_own_parts(&self) -> bool {
+        self.own
+    }
+
+    /// Whether black boxes may run programs; see [`Network::allow_programs`].
+    pub(crate) fn programs_allowed(&self) -> bool {
+        self.programs
     }
 
     /// Stops where a layer says that something has gone wrong in it.
@@ -342,6 +327,54 @@ fn goodness(recipe: &Recipe, classes: usize) -> GoodnessSettings {
     let per_class = recipe.rule == Rule::ForwardForward && recipe.objective == ObjectiveSettings::PerClass;
     let groups = if per_class { classes } else { recipe.goodness.groups };
     GoodnessSettings { groups, ..recipe.goodness.clone() }
+}
+
+/// Some of a recipe's layers with their initial weights, for data of so many classes.
+///
+/// # Errors
+/// [`Error::Setting`] where a layer's units do not fall into the groups asked for.
+pub(crate) fn build_stages(
+    recipe: &Recipe,
+    plans: &[Plan],
+    classes: usize,
+    layers: Range<usize>,
+) -> Result<Vec<Stage>> {
+    let by_class = recipe.rule == Rule::ForwardForward && recipe.objective.by_class();
+    let goodness = goodness(recipe, classes);
+    let activation = match recipe.network.activation {
+        ActivationKind::Relu => Activation::Relu,
+        ActivationKind::StudentT => Activation::StudentT(recipe.network.freedom),
+    };
+    let make = Make { precision: recipe.engine.precision, activation };
+    let mut stages = Vec::new();
+    for (l, plan) in plans.iter().enumerate().take(layers.end).skip(layers.start) {
+        let outputs = plan.shape.len();
+        let (locations, channels) = plan.units();
+        if plan.learns() && !channels.is_multiple_of(goodness.groups) {
+            let parts = format!("the {channels} units of `network.layers[{l}]` do not fall into {}", goodness.groups);
+            return Err(match goodness.groups == recipe.goodness.groups {
+                true => Error::setting("goodness.groups", format!("{parts} equal groups")),
+                false => Error::setting("objective.kind", format!("{parts} equal groups, one for each class")),
+            });
+        }
+        let mono = by_class && recipe.objective == ObjectiveSettings::MonoForward && plan.learns();
+        let scores = mono.then(|| {
+            let (inputs, outputs) = (outputs, classes);
+            let (gain, mut random) = (1.0 / (inputs as f64).sqrt(), stream(recipe.seed.0, "scores", l as u64));
+            let mut draw = || (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32;
+            let weights = (0..inputs * outputs).map(|_| draw()).collect();
+            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
+            engine::dense(recipe.engine.precision, dense)
+        });
+        stages.push(Stage {
+            layer: plan.build(make, &mut stream(recipe.seed.0, "weights", l as u64))?,
+            measure: Measure::new(&goodness, locations, channels),
+            peer: Peer::new(recipe.peer, outputs),
+            normalization: recipe.network.normalization,
+            scores,
+        });
+    }
+    Ok(stages)
 }
 
 /// The hidden layers of a recipe for samples of `shape` with `classes` classes, before they are built.

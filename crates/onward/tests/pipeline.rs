@@ -3,55 +3,14 @@
 
 mod common;
 
-use common::{patterns, recipe};
+use common::{patterns, pipelined, recipe, recipes};
 use onward::checkpoint::different_tensors;
 use onward::events::EpochReport;
-use onward::settings::{LabelPlace, NegativesKind, Normalization, OptimizerKind, Order, Precision};
+use onward::settings::{LabelPlace, NegativesKind, Order, Precision};
 use onward::train::pipeline::{Block, Line, Packet, Threads};
 use onward::{Dataset, Error, Event, Flow, Recipe, Result, Trainer};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Recipes that between them use everything that a pipeline can do: a name, and a recipe in simultaneous order.
-fn recipes() -> Vec<(&'static str, Recipe)> {
-    let mut all = Vec::new();
-    let mut add = |name, widths: &[usize], change: fn(&mut Recipe)| {
-        let mut recipe = recipe(Precision::F32, widths);
-        recipe.negatives.kind = NegativesKind::Uniform;
-        change(&mut recipe);
-        all.push((name, recipe));
-    };
-    add("uniform, a head", &[40, 24, 32], |_| ());
-    add("uniform, no head", &[40, 24, 32], |r| r.head.enabled = false);
-    add("one layer", &[40], |r| r.network.dropout = 0.1);
-    add("many layers, dropout", &[20, 30, 10, 40, 20], |r| (r.network.dropout, r.readout.skip) = (0.2, 2));
-    add("bf16", &[40, 24, 32], |r| r.engine.precision = Precision::Bf16);
-    add("reference", &[10, 10], |r| r.engine.precision = Precision::Reference);
-    add("adam", &[40, 24, 32], |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
-    add("layer norm, no peers", &[40, 24, 32], |r| {
-        r.network.input_normalization = Normalization::Layer;
-        r.network.normalization = Normalization::Layer;
-        r.peer.strength = 0.0;
-    });
-    add("rest", &[40, 24], |r| (r.training.rest, r.goodness.temperature) = (2, 0.05));
-    add("a head that watches hybrids", &[40, 24, 32], |r| {
-        (r.network.label, r.negatives.kind, r.negatives.blurs) = (LabelPlace::None, NegativesKind::Hybrid, 1);
-    });
-    add("shuffled, with labels in front", &[40, 24], |r| {
-        (r.network.label, r.negatives.kind) = (LabelPlace::Prepend, NegativesKind::Shuffled);
-    });
-    add("hard, delay 1", &[40, 24, 32], |r| (r.negatives.kind, r.negatives.delay) = (NegativesKind::Hard, 1));
-    add("hard, delay 13, longer than two epochs", &[40, 24, 32], |r| {
-        (r.negatives.kind, r.negatives.delay) = (NegativesKind::Hard, 13);
-        r.network.dropout = 0.1;
-    });
-    all
-}
-
-fn pipelined(mut recipe: Recipe, blocks: usize) -> Recipe {
-    (recipe.training.order, recipe.training.blocks) = (Order::Pipelined, blocks);
-    recipe
-}
 
 /// Trains on, to the end or to the first look at or after step `stop`; notes the epochs.
 fn train(trainer: &mut Trainer, data: &Dataset, stop: u64, epochs: &mut Vec<EpochReport>) {
@@ -183,6 +142,149 @@ fn however_fast_the_producer_no_more_is_under_way_than_promised() {
     let mut trainer = Trainer::new(recipe, &data).unwrap();
     trainer.fit_along(&mut line, &data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
     assert_eq!(line.most, 6);
+}
+
+/// A line whose blocks are made anew and whose packets are written and read again before each block but the lowest, as
+/// between machines.
+#[derive(Default)]
+struct Wired {
+    /// As they were given; they take over the state of the others in the end.
+    own: Vec<Block>,
+    away: Vec<Block>,
+    arrived: std::collections::VecDeque<Packet>,
+}
+
+impl Line for Wired {
+    fn places(&self) -> usize {
+        3
+    }
+    fn begin(&mut self, blocks: Vec<Block>) -> Result<()> {
+        for block in &blocks {
+            let mut state = Vec::new();
+            block.write_state(&mut state);
+            let mut away = Block::build(&block.describe()?)?;
+            away.read_state(&state)?;
+            self.away.push(away);
+        }
+        self.own = blocks;
+        Ok(())
+    }
+    fn send(&mut self, mut packet: Packet) -> Result<()> {
+        for (b, block) in self.away.iter_mut().enumerate() {
+            if b > 0 {
+                let mut bytes = Vec::new();
+                packet.write(&mut bytes);
+                packet = Packet::default();
+                packet.read(&bytes)?;
+            }
+            block.run(&mut packet);
+        }
+        packet.forget_rows();
+        self.arrived.push_back(packet);
+        Ok(())
+    }
+    fn receive(&mut self) -> Result<Packet> {
+        Ok(self.arrived.pop_front().expect("whoever receives has sent"))
+    }
+    fn end(&mut self) -> Result<Vec<Block>> {
+        for (block, away) in self.own.iter_mut().zip(self.away.drain(..)) {
+            let mut state = Vec::new();
+            away.write_state(&mut state);
+            block.read_state(&state)?;
+        }
+        Ok(std::mem::take(&mut self.own))
+    }
+}
+
+#[test]
+fn blocks_and_packets_keep_every_bit_as_bytes() {
+    let data = patterns(150);
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for (name, recipe) in recipes() {
+        let mut expected = Vec::new();
+        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
+        train(&mut together, &data, u64::MAX, &mut expected);
+        save(&together, &one);
+        let mut epochs = Vec::new();
+        let mut trainer = Trainer::new(pipelined(recipe, 3), &data).unwrap();
+        let mut watch = |event: Event<'_>, _: &Trainer| {
+            if let Event::Epoch(epoch) = event {
+                epochs.push(epoch.clone());
+            }
+            Flow::Continue
+        };
+        trainer.fit_along(&mut Wired::default(), &data, &mut watch).unwrap();
+        save(&trainer, &other);
+        assert_eq!(different_tensors(&one, &other).unwrap(), [""; 0], "{name}");
+        assert_eq!(epochs, expected, "{name}");
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused() {
+    let data = patterns(60);
+    /// Cuts and spoils what goes between blocks.
+    struct Damaged(Wired);
+    impl Line for Damaged {
+        fn places(&self) -> usize {
+            2
+        }
+        fn begin(&mut self, blocks: Vec<Block>) -> Result<()> {
+            let description = blocks[1].describe()?;
+            let mut state = Vec::new();
+            blocks[1].write_state(&mut state);
+            let mut away = Block::build(&description)?;
+            for cut in 0..state.len() {
+                assert!(away.read_state(&state[..cut]).is_err(), "{cut} of {} bytes", state.len());
+            }
+            assert!(away.read_state(&[&state[..], &[0]].concat()).is_err());
+            assert!(Block::build(&description[1..]).is_err());
+            let text = String::from_utf8(description).unwrap();
+            for (from, to) in [("\"start\":1,\"end\":2", "\"start\":1,\"end\":9"), ("\"reads\":[1]", "\"reads\":[7]")] {
+                assert!(text.contains(from), "{text}");
+                assert!(Block::build(text.replace(from, to).as_bytes()).is_err());
+            }
+            self.0.begin(blocks)
+        }
+        fn send(&mut self, mut packet: Packet) -> Result<()> {
+            self.0.away[0].run(&mut packet);
+            let mut bytes = Vec::new();
+            packet.write(&mut bytes);
+            for cut in (0..bytes.len()).step_by(7) {
+                assert!(Packet::default().read(&bytes[..cut]).is_err());
+            }
+            for at in 0..bytes.len().min(64) {
+                let mut spoilt = bytes.clone();
+                spoilt[at] = 0xff;
+                let _ = Packet::default().read(&spoilt); // it may be another packet, but nothing worse
+            }
+            self.0.arrived.push_back(packet);
+            Ok(())
+        }
+        fn receive(&mut self) -> Result<Packet> {
+            self.0.receive()
+        }
+        fn end(&mut self) -> Result<Vec<Block>> {
+            self.0.end()
+        }
+    }
+    let mut recipe = pipelined(recipe(Precision::F32, &[12, 6]), 2);
+    (recipe.negatives.kind, recipe.training.epochs) = (NegativesKind::Uniform, 1);
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    trainer.fit_along(&mut Damaged(Wired::default()), &data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+}
+
+#[test]
+fn parts_that_no_recipe_names_do_not_travel() {
+    let data = patterns(60);
+    let mut recipe = pipelined(recipe(Precision::F32, &[12, 6]), 2);
+    recipe.negatives.kind = NegativesKind::Uniform;
+    let mut network = onward::Network::new(recipe, data.shape(), data.classes()).unwrap();
+    network.set_goodness(std::sync::Arc::new(onward::goodness::Sum));
+    let mut trainer = Trainer::with_network(network).unwrap();
+    let fit = trainer.fit_along(&mut Wired::default(), &data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue);
+    assert!(fit.unwrap_err().to_string().contains("a goodness of its own"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `onward bench`: how fast this machine trains, and how close that is to what it can do.
 
+mod plan;
+
 use crate::commands::stream;
 use crate::cost::{BUFFERS, Limits};
 use crate::exit::Usage;
@@ -37,6 +39,12 @@ pub struct Args {
     /// Of the kinds, only those whose name begins so.
     #[arg(long, value_name = "NAME")]
     kind: Option<String>,
+    /// The network between the machines of a plan: gigabits a second.
+    #[arg(long, value_name = "GBIT", default_value_t = 10.0)]
+    network: f64,
+    /// Microseconds that a message takes between the machines of a plan, however short it is.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50.0)]
+    latency: f64,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -62,6 +70,8 @@ enum What {
     Kinds,
     /// Training in a pipeline, beside all layers together: throughput, and how busy its blocks are.
     Pipeline,
+    /// What a pipeline over 2 to 1,000 machines would come to: simulated, from what layers take here.
+    Plan,
     /// Records a second, latency and memory of learning from a stream.
     Stream,
     /// Error and time of early exit, by the margin that is enough (trains a network first).
@@ -77,13 +87,18 @@ pub fn run(args: &Args) -> Result<()> {
     if !(0.05..=3600.0).contains(&args.seconds) {
         return Err(Usage(format!("--seconds {}: expected 0.05 to 3600", args.seconds)).into());
     }
+    for (flag, value) in [("--network", args.network), ("--latency", args.latency)] {
+        if !(1e-3..=1e6).contains(&value) {
+            return Err(Usage(format!("{flag} {value}: expected 0.001 to 1,000,000")).into());
+        }
+    }
     let threads = if args.threads > 0 { args.threads } else { std::thread::available_parallelism()?.get() };
     let bench = Bench { args, threads, data: onward_mnist::train() };
     bench.recipe(&args.layers, args.batch, Precision::F32).check()?;
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
     let mut all = serde_json::Map::new();
     all.insert("threads".into(), threads.into());
-    let parts: [(What, &str, Part<'_>); 9] = [
+    let parts: [(What, &str, Part<'_>); 10] = [
         (What::Limits, "limits", Bench::limits),
         (What::Step, "step", Bench::step),
         (What::Evaluate, "evaluate", Bench::evaluate),
@@ -91,6 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
         (What::Scaling, "scaling", Bench::scaling),
         (What::Kinds, "kinds", Bench::kinds),
         (What::Pipeline, "pipeline", Bench::pipeline),
+        (What::Plan, "plan", Bench::plan),
         (What::Stream, "stream", |bench| stream::bench::measure(bench.args.seconds)),
         (What::Exit, "exit", Bench::exit),
     ];

@@ -4,6 +4,7 @@ use crate::commands::train::{Options, resume, start};
 use crate::exit::Usage;
 use crate::experiment::{EMBEDDED, Experiment};
 use crate::progress::Mode;
+use crate::ranks::Ranks;
 use crate::run_dir::Summary;
 use crate::terminal;
 use anyhow::{Context, Result};
@@ -65,8 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
             summaries.push(match text {
                 // Done before: a long reproduction may be stopped and started again.
                 Ok(text) => parse(&path.display().to_string(), &text)?,
-                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options, false)?,
-                Err(_) => start(experiment, path, &options)?,
+                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options, false, &Ranks::alone())?,
+                Err(_) => start(experiment, path, &options, &Ranks::alone())?,
             });
         }
     }

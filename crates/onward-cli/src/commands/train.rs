@@ -7,6 +7,7 @@ use crate::health::Watch;
 use crate::interrupt;
 use crate::progress::{Mode, Progress, Start, errors, grouped};
 use crate::provenance::Provenance;
+use crate::ranks::Ranks;
 use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
 use crate::report::{Report, Status};
@@ -83,12 +84,19 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let minutes = args.checkpoint_minutes;
     let options = Options { threads: args.threads, progress: args.progress, checkpoint_minutes: minutes };
+    let ranks = Ranks::join()?;
+    let options = Options { threads: ranks.threads(args.threads), ..options };
+    if ranks.follows() {
+        interrupt::ignore()?;
+        prepare(&options)?;
+        return ranks.serve();
+    }
     if let Some(path) = &args.resume {
-        resume(path, &options, args.allow_programs)?;
+        resume(path, &options, args.allow_programs, &ranks)?;
     } else {
         let experiment = Experiment::open(&args.experiment)?.with(changes(args)?)?;
         let path = args.out.clone().unwrap_or_else(|| default_path(&experiment));
-        start(experiment, path, &options)?;
+        start(experiment, path, &options, &ranks)?;
     }
     Ok(())
 }
@@ -111,20 +119,22 @@ impl Default for Options {
 }
 
 /// Trains an experiment in a new run directory.
-pub fn start(experiment: Experiment, path: PathBuf, options: &Options) -> Result<Summary> {
+pub fn start(experiment: Experiment, path: PathBuf, options: &Options, ranks: &Ranks) -> Result<Summary> {
     prepare(options)?;
+    ranks.check(&experiment.recipe)?;
     // Whatever can be refused is refused before there is a directory.
     let samples = samples(&experiment)?;
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
     let run = RunDir::create(&path, &experiment)?;
-    Run::new(run, experiment, samples, trainer, 0.0).train(options)
+    Run::new(run, experiment, samples, trainer, 0.0).train(options, ranks)
 }
 
 /// Goes on with an earlier run; `programs`: whether its black boxes may run programs.
-pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary> {
+pub fn resume(path: &Path, options: &Options, programs: bool, ranks: &Ranks) -> Result<Summary> {
     prepare(options)?;
     let (run, experiment) = RunDir::reopen(path)?;
+    ranks.check(&experiment.recipe)?;
     let samples = samples(&experiment)?;
     let (mut trainer, seconds) = match run.load()? {
         Some((trainer, warning)) => {
@@ -134,7 +144,7 @@ pub fn resume(path: &Path, options: &Options, programs: bool) -> Result<Summary>
         None => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
     trainer.allow_programs(programs);
-    Run::new(run, experiment, samples, trainer, seconds).train(options)
+    Run::new(run, experiment, samples, trainer, seconds).train(options, ranks)
 }
 
 /// Threads and signals, once.
@@ -197,7 +207,7 @@ impl Run {
         Run { run, experiment, samples, trainer, seconds, metrics, probes, provenance }
     }
 
-    fn train(mut self, options: &Options) -> Result<Summary> {
+    fn train(mut self, options: &Options, ranks: &Ranks) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let position = self.trainer.position();
         self.metrics = RunDir::metrics(self.run.path(), position.epoch)?;
@@ -227,7 +237,7 @@ impl Run {
         let mut events = EventFile::begin(self.run.path(), &self.events())?;
         self.run.clear_failure();
         let between_checkpoints = Duration::from_secs_f64(60.0 * options.checkpoint_minutes);
-        let outcome = self.epochs(&progress, &mut events, between_checkpoints);
+        let outcome = self.epochs(ranks, &progress, &mut events, between_checkpoints);
         progress.stop();
         outcome.inspect_err(|error| self.run.note_failure(error))?;
         if !self.trainer.is_done() {
@@ -246,7 +256,13 @@ impl Run {
     }
 
     /// Trains until done or interrupted, and saves what must not be lost.
-    fn epochs(&mut self, progress: &Progress, events: &mut EventFile, between_checkpoints: Duration) -> Result<()> {
+    fn epochs(
+        &mut self,
+        ranks: &Ranks,
+        progress: &Progress,
+        events: &mut EventFile,
+        between_checkpoints: Duration,
+    ) -> Result<()> {
         let Run { run, experiment, samples, trainer, seconds, metrics, probes, .. } = self;
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
@@ -311,7 +327,8 @@ impl Run {
             let stop = failure.is_some() || interrupt::asked();
             if stop { Flow::Stop } else { Flow::Continue }
         };
-        trainer.fit(&samples.train, &mut observe)?;
+        let directory = run.path().to_owned();
+        ranks.fit(&directory, trainer, &samples.train, &mut observe)?;
         if let Some(error) = failure {
             return Err(error);
         }

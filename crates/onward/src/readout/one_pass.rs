@@ -7,6 +7,7 @@ use crate::network::{Network, take_turns};
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::readout::exit::Exit;
+use crate::settings::Precision;
 
 /// `logits = Σ_l ŷ_l S_l` over the layers read. It learns by cross-entropy, and no gradient leaves it (released code).
 #[derive(Debug)]
@@ -22,11 +23,21 @@ impl Head {
     pub(crate) fn new(network: &Network) -> Self {
         let first = network.first_read();
         let reads: Vec<usize> = network.learners().filter(|&l| l >= first).collect();
+        let widths = |l: usize| network.stages()[l].layer.outputs();
+        Self::reading(reads, widths, network.classes(), network.recipe().engine.precision)
+    }
+
+    /// A head that starts at zero, reading these layers, of so many units each: `widths(l)` is `O_l`.
+    pub(crate) fn reading(
+        reads: Vec<usize>,
+        widths: impl Fn(usize) -> usize,
+        classes: usize,
+        precision: Precision,
+    ) -> Self {
         let layers = reads.iter().map(|&l| {
-            let (inputs, outputs) = (network.stages()[l].layer.outputs(), network.classes());
+            let (inputs, outputs) = (widths(l), classes);
             let weights = vec![0.0; inputs * outputs];
-            let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
-            engine::dense(network.recipe().engine.precision, dense)
+            engine::dense(precision, Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights })
         });
         Head { layers: layers.collect(), reads }
     }

@@ -2,6 +2,7 @@
 //! from below, every layer learns from them, and they go up.
 
 use crate::batch::{Batch, Labelled};
+use crate::dataset::Shape;
 use crate::error::{Error, Result};
 use crate::network::{Stage, project, take_turns};
 use crate::objective::cross_entropy;
@@ -66,6 +67,7 @@ impl Default for Packet {
 #[derive(Debug)]
 pub struct Block {
     pub(super) recipe: Arc<Recipe>,
+    pub(super) origin: Arc<Origin>,
     /// Which of the network's layers they are.
     pub(super) layers: Range<usize>,
     /// Units of all layers below.
@@ -84,6 +86,18 @@ pub struct Block {
     pub(super) work: Work,
 }
 
+/// What a network's layers are made from, besides its recipe.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub shape: Shape,
+    /// `K`.
+    pub classes: usize,
+    /// Whether black boxes may run programs.
+    pub programs: bool,
+    /// Whether some layer or goodness is the caller's own.
+    pub own_parts: bool,
+}
+
 /// Memory of a block.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -96,6 +110,20 @@ pub(super) struct Work {
 }
 
 impl Block {
+    /// A block without layers and head yet.
+    pub(super) fn new(
+        recipe: Arc<Recipe>,
+        origin: Arc<Origin>,
+        layers: Range<usize>,
+        below: usize,
+        reads: Arc<[usize]>,
+        watches: bool,
+    ) -> Self {
+        let (stages, totals, head, work) = Default::default();
+        let (seconds, head_loss) = (vec![0.0; layers.len() + 1], 0.0);
+        Block { recipe, origin, layers, below, stages, totals, head, head_loss, reads, watches, seconds, work }
+    }
+
     /// Which of the network's layers these are; empty where there is only the head.
     pub fn layers(&self) -> Range<usize> {
         self.layers.clone()

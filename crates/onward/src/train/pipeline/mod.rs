@@ -11,11 +11,15 @@
 
 mod balance;
 mod block;
+pub mod plan;
 mod threads;
+mod wire;
 
 pub use balance::balance;
 pub use block::{Block, Packet};
 pub use threads::Threads;
+
+use block::Origin;
 
 use crate::Dataset;
 use crate::batch::Label;
@@ -69,6 +73,10 @@ pub struct Occupancy {
     pub steps: u64,
     /// The layers of each block, and the seconds that it worked. A last block without layers has the head alone.
     pub blocks: Vec<(Range<usize>, f64)>,
+    /// Seconds that each layer worked, and the head at the end if there is one.
+    pub items: Vec<f64>,
+    /// Seconds of making packets.
+    pub loading: f64,
 }
 
 /// Steps before observers look for the first time.
@@ -128,17 +136,25 @@ impl Trainer {
         let blocks = self.take_apart(line.places());
         line.begin(blocks)?;
         let start = Instant::now();
-        let outcome = self.drive(line, data, goal);
+        let mut loading = Duration::ZERO;
+        let outcome = self.drive(line, data, goal, &mut loading);
         let seconds = start.elapsed().as_secs_f64();
         let blocks = line.end()?;
         let busy = blocks.iter().map(|block| (block.layers.clone(), block.seconds.iter().sum())).collect();
-        self.occupancy = Some(Occupancy { seconds, steps: goal, blocks: busy });
         self.put_together(blocks);
+        let (items, loading) = (self.costs.clone(), loading.as_secs_f64());
+        self.occupancy = Some(Occupancy { seconds, steps: goal, blocks: busy, items, loading });
         outcome
     }
 
-    /// Sends packets and receives them, until `goal` steps are done.
-    fn drive(&mut self, line: &mut dyn Line, data: &Dataset, goal: u64) -> Result<Vec<StepReport>> {
+    /// Sends packets and receives them, until `goal` steps are done; adds the time that making them takes to `loading`.
+    fn drive(
+        &mut self,
+        line: &mut dyn Line,
+        data: &Dataset,
+        goal: u64,
+        loading: &mut Duration,
+    ) -> Result<Vec<StepReport>> {
         let (delay, first) = (self.delay(), self.position.step);
         let most = 2 * line.places() as u64;
         let (mut free, mut reports) = (Vec::new(), Vec::new());
@@ -148,7 +164,9 @@ impl Trainer {
             let waits = delay > 0 && first + sent >= delay && self.predictions.is_empty();
             if sent < goal && under_way < most && !waits {
                 let mut packet = free.pop().unwrap_or_default();
+                let start = Instant::now();
                 self.load_packet(&mut packet, data, under_way);
+                *loading += start.elapsed();
                 line.send(packet)?;
                 sent += 1;
             } else {
@@ -216,6 +234,12 @@ impl Trainer {
             self.costs = of_layers.chain(head.map(|head| 2.0 * head.parameters() as f64)).collect();
         }
         let recipe = Arc::new(self.recipe().clone());
+        let origin = Arc::new(Origin {
+            shape: network.shape(),
+            classes: network.classes(),
+            programs: network.programs_allowed(),
+            own_parts: network.has_own_parts(),
+        });
         let (depth, watches) = (network.depth(), self.watches());
         let mut stages = std::mem::take(&mut self.network.stages).into_iter();
         let mut totals = std::mem::take(&mut self.totals.layers).into_iter();
@@ -226,18 +250,13 @@ impl Trainer {
             let layers = run.start.min(depth)..run.end.min(depth);
             let stages: Vec<_> = stages.by_ref().take(layers.len()).collect();
             let units = stages.iter().map(|stage| stage.layer.outputs()).sum::<usize>();
+            let block = Block::new(recipe.clone(), origin.clone(), layers.clone(), below, self.reads.clone(), watches);
             blocks.push(Block {
-                recipe: recipe.clone(),
-                below,
                 totals: totals.by_ref().take(layers.len()).collect(),
                 head: if last { head.take() } else { None },
                 head_loss: if last { self.totals.head_loss } else { 0.0 },
-                reads: self.reads.clone(),
-                watches,
-                seconds: vec![0.0; layers.len() + 1],
-                work: Default::default(),
                 stages,
-                layers,
+                ..block
             });
             below += units;
         }

@@ -1,0 +1,72 @@
+//! `onward bench plan`: what a pipeline over many machines would come to.
+
+use super::Bench;
+use crate::cost::BUFFERS;
+use anyhow::{Context, Result};
+use onward::engine::limits::bandwidth;
+use onward::settings::{NegativesKind, Order, Precision};
+use onward::train::pipeline::plan::{Costs, Network};
+use serde_json::{Value, json};
+
+/// Layers of the deep networks that are planned for.
+const DEPTH: usize = 1000;
+
+impl Bench<'_> {
+    pub(super) fn plan(&self) -> Result<(Value, String)> {
+        let network = Network {
+            bandwidth: self.args.network * 1e9 / 8.0,
+            latency: self.args.latency * 1e-6,
+            // What is copied is read and written.
+            copying: bandwidth(BUFFERS[0].1, 1) / 2.0,
+        };
+        let mut text = format!(
+            "a pipeline over machines, 784-{:?}, batch {}, f32, each rank one core\n  simulated: {} Gbit/s, {} µs; layers \
+             measured here, alone on a core\n",
+            self.args.layers, self.args.batch, self.args.network, self.args.latency
+        );
+        let mut value = json!({ "network": network });
+        for (name, said, head, deep) in [
+            ("given", "the network as it is", true, false),
+            ("deep", "1,000 layers like the last, no softmax head", false, true),
+            ("deep_head", "the same with a head that reads all of them", true, true),
+        ] {
+            let mut recipe = self.recipe(&self.args.layers, self.args.batch, Precision::F32);
+            (recipe.training.order, recipe.training.blocks) = (Order::Pipelined, 1);
+            (recipe.negatives.kind, recipe.head.enabled) = (NegativesKind::Uniform, head);
+            let (_, trainer) = self.train(recipe, &self.data, 1)?;
+            let mut costs = Costs::measured(&trainer).context("no step was measured")?;
+            if deep {
+                costs = costs.deepened(DEPTH, head);
+            }
+            let alone = costs.alone();
+            text.push_str(&format!(
+                "  {said}: {:.0} samples/s on one\n  {:>8}{:>8}{:>14}{:>10}{:>8}{:>12}\n",
+                alone * self.args.batch as f64,
+                "ranks",
+                "blocks",
+                "samples/s",
+                "speed-up",
+                "busy",
+                "at most"
+            ));
+            let most = costs.items.len();
+            let ranks =
+                (2..=most.min(4)).chain([8, 16, 32, 64, 128, 256, 512, 1000].into_iter().filter(|n| *n <= most));
+            let mut lines = Vec::new();
+            for ranks in ranks {
+                let plan = costs.plan(&network, ranks, 0);
+                let (rate, speed_up) = (plan.steps_per_second * self.args.batch as f64, plan.steps_per_second / alone);
+                text.push_str(&format!(
+                    "  {ranks:>8}{:>8}{rate:>14.0}{:>10}{:>8}{:>12}\n",
+                    plan.blocks,
+                    format!("{speed_up:.2}×"),
+                    format!("{:.0} %", 100.0 * plan.busy),
+                    format!("{:.2}×", plan.bound / alone)
+                ));
+                lines.push(json!({ "ranks": ranks, "samples_per_second": rate, "speed_up": speed_up, "plan": plan }));
+            }
+            value[name] = json!({ "costs": if deep { Value::Null } else { json!(costs) }, "ranks": lines });
+        }
+        Ok((value, text))
+    }
+}
