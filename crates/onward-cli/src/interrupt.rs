@@ -1,8 +1,11 @@
 //! Ctrl-C and requests to end: a first one asks, a second one does not wait for the answer.
 
 use anyhow::{Context, Result};
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Once, OnceLock};
+
+/// What must be put right before the process ends at once.
+static BEFORE_EXIT: OnceLock<fn()> = OnceLock::new();
 
 static CAUGHT: Once = Once::new();
 
@@ -23,9 +26,18 @@ pub fn ignore() -> Result<()> {
     outcome.context("Ctrl-C could not be prepared for")
 }
 
+/// Has this done before a second Ctrl-C ends the process.
+#[cfg_attr(not(feature = "tui"), expect(dead_code, reason = "only a dashboard changes the terminal"))]
+pub fn before_exit(put_right: fn()) {
+    let _ = BEFORE_EXIT.set(put_right);
+}
+
 /// Asks to stop, as Ctrl-C does.
 pub fn ask() {
     if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
+        if let Some(put_right) = BEFORE_EXIT.get() {
+            put_right();
+        }
         std::process::exit(130);
     }
 }

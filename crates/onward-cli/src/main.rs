@@ -4,6 +4,8 @@ mod args;
 mod commands;
 mod confusion;
 mod cost;
+#[cfg_attr(not(feature = "tui"), path = "no_dashboard.rs")]
+mod dashboard;
 mod exit;
 mod experiment;
 mod export;
@@ -20,9 +22,11 @@ mod run_dir;
 mod scalars;
 mod settings;
 mod source;
+mod status;
 mod tensorboard;
 mod terminal;
 mod trained;
+mod watched;
 
 use args::{Args, Command, TOUR};
 use clap::Parser;

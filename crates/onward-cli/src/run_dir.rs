@@ -1,4 +1,5 @@
 //! The run directory: everything that a run leaves behind, each file written so that it is whole or not there.
+//! `docs/run-directory.md` lists them.
 
 use crate::exit::Usage;
 use crate::experiment::{Experiment, Paper};
@@ -325,7 +326,12 @@ impl RunDir {
 
 /// The most memory that this process has had, where the system says so.
 pub fn peak_rss_bytes() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// Memory of this process in bytes, where the system says so: what Linux has under this name.
+pub fn memory(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -536,7 +536,7 @@ pub fn document(values: &Table) -> String {
             table = in_table;
         }
         let value = lookup(values, setting.key).expect("every setting has a value");
-        for line in wrapped(&format!("{} ({})", setting.help, setting.kind.expected()), 98) {
+        for line in wrapped(&format!("{} ({})", setting.help, setting.kind.expected()), 78) {
             text.push_str(&format!("# {line}\n"));
         }
         text.push_str(&format!("{name} = {value}\n"));

@@ -9,6 +9,11 @@ pub fn columns() -> usize {
     if std::io::stdout().is_terminal() { width().unwrap_or(80).clamp(40, 100) } else { 80 }
 }
 
+/// Whether standard output is a terminal whose cursor can be moved.
+pub fn has_cursor() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb" && !kind.is_empty())
+}
+
 /// Writes to standard output; a reader that has gone is an error, which `exit::code` takes for success.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();

@@ -174,13 +174,11 @@ impl Line {
 
 fn plain(summaries: &[Summary]) -> String {
     let mut text = String::from("Test error in per cent: mean over the seeds (from–to)\n\n");
-    text.push_str(&format!(
-        "{:26}{:>6}{:>18}{:>18}{:>6}  {}\n",
-        "experiment", "paper", "every-label", "one-pass", "seeds", ""
-    ));
+    let (every_label, one_pass) = ("every-label", "one-pass");
+    text.push_str(&format!("{:24}{:>6} {every_label:>16} {one_pass:>16}{:>6}\n", "experiment", "paper", "seeds"));
     for line in lines(summaries) {
         text.push_str(&format!(
-            "{:26}{:>6}{:>18}{:>18}{:>6}  {}\n",
+            "{:24}{:>6} {:>16} {:>16}{:>6}  {}\n",
             line.experiment,
             line.paper(),
             line.error(Readout::EveryLabel),

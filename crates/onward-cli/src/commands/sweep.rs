@@ -8,6 +8,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
 use crate::interrupt;
 use crate::run_dir::RunDir;
+use crate::settings::wrapped;
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::Readout;
@@ -49,7 +50,7 @@ A file such as this one trains 2 x 4 combinations, each with three seeds:
 
   experiment = \"default-small\"       # what is varied: an experiment or a file
   seeds = 3                          # how many, or a list: [7, 8, 9]
-  draws = 4                          # values drawn at random for each combination
+  draws = 4                          # random values for each combination
 
   [set]                              # settings that are the same for all
   training.epochs = 5
@@ -170,7 +171,8 @@ fn list(space: &Space, jobs: &[Job]) -> Result<()> {
             }
             Err(reason) => format!("refused: {reason}"),
         };
-        text.push_str(&format!("{}  ({state})\n", trial.text()));
+        let lines = wrapped(&format!("{}  ({state})", trial.text()), terminal::columns() - 4);
+        text.push_str(&format!("{}\n", lines.join("\n    ")));
     }
     terminal::print(&text)
 }
@@ -241,7 +243,7 @@ fn train(space: &Space, jobs: &[Job], mut todo: VecDeque<usize>, args: &Args) ->
             let left = start.elapsed().mul_f64((all - done) as f64 / done as f64).as_secs();
             let left = if done < all { format!("; about {} left", span(left)) } else { String::new() };
             // Whoever stops listening does not stop the training.
-            let _ = terminal::print(&format!("{done:>4}/{all}  {name}: {result}{left}\n"));
+            let _ = terminal::print(&line(&format!("{done:>4}/{all}  "), &name, &format!("{result}{left}")));
         }
     }
     if interrupt::asked() {
@@ -291,6 +293,18 @@ fn ask_to_stop(process: &mut Child) {
     if !asked {
         let _ = process.kill();
     }
+}
+
+/// A run and its result in a line; where the terminal is not wide enough, in more, indented.
+fn line(number: &str, name: &str, result: &str) -> String {
+    let (columns, indent) = (terminal::columns(), number.chars().count());
+    let line = format!("{number}{name}: {result}\n");
+    if line.chars().count() <= columns + 1 {
+        return line;
+    }
+    let width = columns.saturating_sub(indent).max(20);
+    let lines = [wrapped(&format!("{name}:"), width), wrapped(result, width)].concat();
+    format!("{number}{}\n", lines.join(&format!("\n{:indent$}", "")))
 }
 
 /// What a finished run came to.

@@ -15,6 +15,7 @@ use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
 use crate::scalars;
 use crate::settings::parse_flag;
 use crate::source::{Samples, samples};
+use crate::status::{Phase, Pulse, Status as Now};
 use crate::tensorboard::{self, EventFile};
 use crate::terminal;
 use anyhow::{Context, Result};
@@ -79,6 +80,7 @@ enum Device {
 
 /// Trains.
 pub fn run(args: &Args) -> Result<()> {
+    args.progress.check()?;
     if !(0.0..=1e6).contains(&args.checkpoint_minutes) {
         return Err(Usage(format!("--checkpoint-minutes {}: expected 0 to 1,000,000", args.checkpoint_minutes)).into());
     }
@@ -199,12 +201,14 @@ struct Run {
     metrics: Vec<Metrics>,
     probes: Vec<Probed>,
     provenance: Vec<Provenance>,
+    pulse: Pulse,
 }
 
 impl Run {
     fn new(run: RunDir, experiment: Experiment, samples: Samples, trainer: Trainer, seconds: f64) -> Self {
         let (metrics, probes, provenance) = Default::default();
-        Run { run, experiment, samples, trainer, seconds, metrics, probes, provenance }
+        let pulse = Pulse::new(&trainer, samples.train.len());
+        Run { run, experiment, samples, trainer, seconds, metrics, probes, provenance, pulse }
     }
 
     fn train(mut self, options: &Options, ranks: &Ranks) -> Result<Summary> {
@@ -223,6 +227,7 @@ impl Run {
             &Start {
                 network: self.trainer.network(),
                 experiment: &self.experiment.name,
+                seed: self.experiment.recipe.seed.0,
                 run: &path,
                 again: false,
                 samples: (self.samples.train.len(), self.samples.validation.as_ref().map_or(0, Dataset::len)),
@@ -238,6 +243,12 @@ impl Run {
         self.run.clear_failure();
         let between_checkpoints = Duration::from_secs_f64(60.0 * options.checkpoint_minutes);
         let outcome = self.epochs(ranks, &progress, &mut events, between_checkpoints);
+        let now = match &outcome {
+            Err(_) => self.pulse.again(Phase::Failed),
+            Ok(()) if self.trainer.is_done() => self.pulse.again(Phase::Evaluating),
+            Ok(()) => Some(self.pulse.status(Phase::Stopped, &self.trainer, self.seconds)),
+        };
+        now.iter().for_each(|now| tell(&self.run, &progress, now));
         progress.stop();
         outcome.inspect_err(|error| self.run.note_failure(error))?;
         if !self.trainer.is_done() {
@@ -263,7 +274,7 @@ impl Run {
         events: &mut EventFile,
         between_checkpoints: Duration,
     ) -> Result<()> {
-        let Run { run, experiment, samples, trainer, seconds, metrics, probes, .. } = self;
+        let Run { run, experiment, samples, trainer, seconds, metrics, probes, pulse, .. } = self;
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
         let mut watch = Watch::new(trainer.network());
@@ -279,15 +290,30 @@ impl Run {
                             let seen = (step.step_of_epoch + 1) * step.samples as u64;
                             watch.look(&trainer.so_far(), seen).iter().for_each(|finding| progress.warn(finding));
                         }
-                        if saved.elapsed() >= between_checkpoints {
+                        if pulse.step(step) {
+                            let seconds = *seconds + since.elapsed().as_secs_f64();
+                            tell(run, progress, &pulse.status(Phase::Training, trainer, seconds));
+                        }
+                        let asked = progress.controls().take_checkpoint();
+                        if asked || saved.elapsed() >= between_checkpoints {
                             *seconds += since.elapsed().as_secs_f64();
                             run.save(trainer, *seconds)?;
                             (since, saved) = (Instant::now(), Instant::now());
+                        }
+                        if asked {
+                            progress.note(&format!("Saved after step {}.", step.step));
+                        }
+                        if progress.controls().paused() {
+                            *seconds += since.elapsed().as_secs_f64();
+                            pause(run, progress, pulse, trainer, *seconds)?;
+                            since = Instant::now();
                         }
                     }
                     Event::Epoch(epoch) => {
                         *seconds += since.elapsed().as_secs_f64();
                         let network = trainer.network();
+                        tell(run, progress, &pulse.status(Phase::Evaluating, trainer, *seconds));
+                        let begun = Instant::now();
                         let judged = judge(network, validation)?;
                         let line =
                             Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error: errors_of(&judged) };
@@ -315,6 +341,7 @@ impl Run {
                             summary: None,
                         };
                         run.write_report(&report.html())?;
+                        pulse.evaluated(begun.elapsed());
                         (since, saved) = (Instant::now(), Instant::now());
                     }
                     _ => {}
@@ -340,7 +367,7 @@ impl Run {
     }
 
     /// The final numbers.
-    fn finish(self, progress: &Progress, events: &mut EventFile) -> Result<Summary> {
+    fn finish(mut self, progress: &Progress, events: &mut EventFile) -> Result<Summary> {
         let path = self.run.path().display().to_string();
         let network = self.trainer.network();
         let judged = judge(network, self.samples.test.as_ref())?;
@@ -362,7 +389,7 @@ impl Run {
             test_error: errors_of(&judged),
             test_confusion: judged.iter().map(|one| (one.readout, one.evaluation.confusion.clone())).collect(),
             commit: option_env!("ONWARD_COMMIT").map(String::from),
-            provenance: self.provenance,
+            provenance: std::mem::take(&mut self.provenance),
             paper: self.experiment.paper.clone(),
             settings: self.experiment.to_table(),
             epochs_log: self.metrics.iter().map(Metrics::line).collect(),
@@ -383,6 +410,7 @@ impl Run {
             summary: Some(&summary),
         };
         self.run.write_report(&report.html())?;
+        self.pulse.again(Phase::Finished).iter().for_each(|now| tell(&self.run, progress, now));
         progress.end(&path, &summary);
 
         if let (Some(test), Some(Judged { readout, evaluation, .. })) = (&self.samples.test, judged.last()) {
@@ -408,6 +436,33 @@ impl Run {
         ));
         Ok(summary)
     }
+}
+
+/// Tells whoever watches, here or elsewhere, where training is now.
+fn tell(run: &RunDir, progress: &Progress, now: &Now) {
+    // What is of use for a second is no reason to stop; whatever keeps it from being written stops the next checkpoint too.
+    let _ = now.write(run.path());
+    progress.status(now);
+}
+
+/// Waits between two steps until the user goes on, or stops.
+fn pause(run: &RunDir, progress: &Progress, pulse: &mut Pulse, trainer: &Trainer, seconds: f64) -> Result<()> {
+    let begun = Instant::now();
+    tell(run, progress, &pulse.status(Phase::Paused, trainer, seconds));
+    let mut told = Instant::now();
+    while progress.controls().paused() && !interrupt::asked() {
+        std::thread::sleep(Duration::from_millis(30));
+        if progress.controls().take_checkpoint() {
+            run.save(trainer, seconds)?;
+            progress.note(&format!("Saved after step {}.", trainer.position().step));
+        }
+        if told.elapsed() >= Duration::from_secs(1) {
+            pulse.again(Phase::Paused).iter().for_each(|now| tell(run, progress, now));
+            told = Instant::now();
+        }
+    }
+    pulse.paused(begun.elapsed());
+    Ok(())
 }
 
 /// An epoch as TensorBoard shows it; `before`: the epoch before it.

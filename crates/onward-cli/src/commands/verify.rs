@@ -45,6 +45,7 @@ pub struct Args {
 
 /// Trains it again. Fails where it comes to something else.
 pub fn run(args: &Args) -> Result<()> {
+    args.progress.check()?;
     if args.tolerance.is_some_and(|points| !(0.0..=100.0).contains(&points)) {
         let found = args.tolerance.unwrap_or_default();
         return Err(Usage(format!("--tolerance {found}: expected 0 to 100 points")).into());
@@ -215,6 +216,7 @@ impl<'a> Retrained<'a> {
             &Start {
                 network: trainer.network(),
                 experiment: &experiment.name,
+                seed: experiment.recipe.seed.0,
                 run: &run,
                 again: true,
                 samples: (samples.train.len(), validation.map_or(0, Dataset::len)),

@@ -18,6 +18,9 @@ pub enum Ink {
     Level,
 }
 
+/// Names of lines at most: from there on their looks repeat.
+const KEYS: usize = 2 * COLOURS;
+
 /// Colours for one of many before they repeat, dashed; `page.css` has as many.
 const COLOURS: usize = 6;
 
@@ -102,9 +105,10 @@ impl Lines<'_> {
                 .y_label_formatter(&|y| number(*y, high - low))
                 .draw()?;
             let few = self.series.iter().all(|series| series.points.len() <= 12);
+            let most = (ALL_POINTS / self.series.len().max(1)).clamp(SOME_POINTS, POINTS);
             for series in &self.series {
                 let style = series.ink.marker().stroke_width(3);
-                let points = outlined(series.points.iter().filter(finite).copied().collect());
+                let points = outlined(series.points.iter().filter(finite).copied().collect(), most);
                 if few && series.ink != Ink::Level {
                     let dots = points.iter().map(|&point| Circle::new(point, 5, series.ink.marker().filled()));
                     chart.draw_series(dots)?;
@@ -121,10 +125,14 @@ impl Lines<'_> {
 
 /// Points that a line has at most: more than the figure has pixels are only weight.
 const POINTS: usize = 800;
+/// Points of all lines of a figure, as long as each has some.
+const ALL_POINTS: usize = 8_000;
+const SOME_POINTS: usize = 40;
 
-/// A line that looks the same with few points: of all that fall together, the lowest and the highest, in their order.
-fn outlined(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    if points.len() <= POINTS {
+/// A line that looks the same with few points, `most` at most: of all that fall together, the lowest and the highest, in
+/// their order.
+fn outlined(points: Vec<(f64, f64)>, most: usize) -> Vec<(f64, f64)> {
+    if points.len() <= most {
         return points;
     }
     let ends = |part: &[(f64, f64)]| {
@@ -133,7 +141,7 @@ fn outlined(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
         let (low, high) = (low.expect("no part is empty"), high.expect("no part is empty"));
         [part[low.min(high)], part[low.max(high)]]
     };
-    points.chunks(points.len().div_ceil(POINTS / 2)).flat_map(ends).collect()
+    points.chunks(points.len().div_ceil(most / 2)).flat_map(ends).collect()
 }
 
 /// How often values occur: bins of equal width from `low` to `high`.
@@ -223,8 +231,11 @@ fn label() -> TextStyle<'static> {
 fn figure(title: &str, unit: &str, keys: &[(&str, Ink)], svg: &str) -> String {
     let mut html = format!("<figure><figcaption><b>{}</b> <span class=\"unit\">{}</span>", escape(title), escape(unit));
     if keys.len() > 1 {
-        for (name, ink) in keys {
+        for (name, ink) in keys.iter().take(KEYS) {
             let _ = write!(html, " <span class=\"key {}\">{}</span>", ink.class(), escape(name));
+        }
+        if let Some(more @ 1..) = keys.len().checked_sub(KEYS) {
+            let _ = write!(html, " and {more} more, in the same colours again");
         }
     }
     let _ = writeln!(html, "</figcaption>{svg}</figure>");
@@ -270,12 +281,26 @@ mod tests {
     fn long_lines_keep_their_outline() {
         let line = |n: usize| (0..n).map(|i| (i as f64, if i == 12_345 { 9.0 } else { (i % 2) as f64 })).collect();
         let short: Vec<(f64, f64)> = line(800);
-        assert_eq!(outlined(short.clone()), short);
-        let thin = outlined(line(50_000));
+        assert_eq!(outlined(short.clone(), 800), short);
+        let thin = outlined(line(50_000), 800);
         assert_eq!(thin.len(), 800);
         assert_eq!(thin[..2], [(0.0, 0.0), (123.0, 1.0)]);
         assert!(thin.contains(&(12_345.0, 9.0)), "a peak is lost");
         assert!(thin.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn many_lines_weigh_little() {
+        let series = |n: usize| Series {
+            name: format!("layer {n}"),
+            ink: Ink::Nth(n),
+            points: (0..5_000).map(|i| (i as f64, (i % 7) as f64)).collect(),
+        };
+        let figure = |lines: usize| Lines { title: "t", unit: "", series: (0..lines).map(series).collect() }.html();
+        let (ten, hundred) = (figure(10), figure(100));
+        // As many points in all, but for what each line needs to be there at all.
+        assert!(hundred.len() < 3 * ten.len() / 2, "{} after {}", hundred.len(), ten.len());
+        assert!(hundred.contains("layer 11</span> and 88 more") && !ten.contains(" more"));
     }
 
     #[test]

@@ -3,27 +3,24 @@
 use super::figure::{Bins, Ink, Lines, Series, histograms};
 use super::html;
 use super::probed::Probed;
+use crate::progress::thresholds;
 use crate::run_dir::Metrics;
 use onward::Network;
 use onward::events::LayerReport;
 use std::fmt::Write;
 
-/// Epochs that the slider goes through at most.
+/// Epochs that the slider goes through at most; fewer where layers are many, so that the page can be opened.
 const FRAMES: usize = 24;
+/// Histograms in all, unless even the first epoch and the last one have more.
+const HISTOGRAMS: usize = 1_200;
 
 /// Every section on layers.
 pub fn sections(network: &Network, metrics: &[Metrics], probes: &[Probed], which: &str) -> String {
-    let units = units(network);
+    let units = thresholds(network);
     let mut html = goodness(&units, metrics);
     html.push_str(&slider(&units, probes, which));
     html.push_str(&health(network, metrics, probes));
     html
-}
-
-/// What goodness is given in multiples of: each layer's threshold, where it has one.
-fn units(network: &Network) -> Vec<f64> {
-    let thresholds = network.stages().iter().map(|stage| f64::from(stage.measure.threshold));
-    thresholds.map(|threshold| if threshold > 0.0 { threshold } else { 1.0 }).collect()
 }
 
 /// A layer's value over the epochs in which it learned.
@@ -70,7 +67,7 @@ fn goodness(units: &[f64], metrics: &[Metrics]) -> String {
 /// Histograms of goodness, an epoch at a time.
 fn slider(units: &[f64], probes: &[Probed], which: &str) -> String {
     let Some(last) = probes.last() else { return String::new() };
-    let chosen = super::thinned(probes, FRAMES);
+    let chosen = super::thinned(probes, (HISTOGRAMS / units.len().max(1)).clamp(2, FRAMES));
     let shown = chosen.len();
     // The axis is the same for all epochs, so that the drift is seen.
     let range = |l: usize| {
@@ -118,8 +115,9 @@ fn slider(units: &[f64], probes: &[Probed], which: &str) -> String {
     }
     let about = format!(
         "How the goodness of {} {which} samples spreads, and that of negatives made from them as training does it now. \
-         Move the slider to see it drift apart; the dashed line is the threshold.",
-        last.samples
+         Move the slider to see it drift apart{}; the dashed line is the threshold.",
+        last.samples,
+        super::of_all(shown, probes.len())
     );
     html::section("The same, sample by sample", &about, &body)
 }

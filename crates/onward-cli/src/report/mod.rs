@@ -11,7 +11,7 @@ pub mod stats;
 
 use crate::experiment::Experiment;
 use crate::health::{Finding, Layers, examine};
-use crate::progress::grouped;
+use crate::progress::{grouped, shortened};
 use crate::run_dir::{Metrics, Summary};
 use crate::settings::{SETTINGS, lookup};
 use figure::{Ink, Lines, Series};
@@ -109,7 +109,7 @@ impl Report<'_> {
             }
             tiles.push((summary.threads.to_string(), format!("threads on {}", summary.device)));
         }
-        tiles.push((LayerSettings::brief(&self.experiment.recipe.network.layers), "units".into()));
+        tiles.push((shortened(&LayerSettings::brief(&self.experiment.recipe.network.layers)), "units".into()));
         tiles.push((grouped(self.network.parameters() as u64), "parameters".into()));
         tiles.push((grouped(self.train.len() as u64), "training samples".into()));
         let tile = |(value, name): &(String, String)| format!("<div><b>{}</b>{}</div>\n", escape(value), escape(name));
@@ -121,7 +121,10 @@ impl Report<'_> {
         let item = |Finding { text, hint }: &Finding| {
             format!("<li><span class=\"bad\">{}</span> {}</li>\n", escape(text), escape(hint))
         };
-        let items: String = findings.iter().map(item).collect();
+        let mut items: String = findings.iter().take(FINDINGS).map(item).collect();
+        if let Some(more @ 1..) = findings.len().checked_sub(FINDINGS) {
+            let _ = writeln!(items, "<li>And {more} more: onward doctor {}</li>", escape(self.path));
+        }
         let body = if items.is_empty() { items } else { format!("<ul>\n{items}</ul>\n") };
         html::section("What is wrong", "As <code>onward doctor</code> sees it.", &body)
     }
@@ -155,7 +158,7 @@ impl Report<'_> {
             .html(),
         ];
         let mut rows = Vec::new();
-        for metrics in thinned(self.metrics, 100) {
+        for metrics in thinned(self.metrics, ROWS) {
             let mut row = vec![
                 metrics.epoch.epoch.to_string(),
                 format!("{:.3}", metrics.epoch.loss),
@@ -169,8 +172,9 @@ impl Report<'_> {
         let names: Vec<String> = readouts.iter().map(Readout::to_string).collect();
         let headings: Vec<&str> =
             ["epoch", "loss", "seconds"].into_iter().chain(names.iter().map(|name| &name[..])).collect();
+        let summary = format!("In numbers{}", of_all(rows.len(), self.metrics.len()));
         let numbers =
-            if rows.is_empty() { String::new() } else { html::details("In numbers", &html::table(&headings, &rows)) };
+            if rows.is_empty() { String::new() } else { html::details(&summary, &html::table(&headings, &rows)) };
         let body = html::side_by_side(&figures);
         let body = if body.is_empty() { body } else { body + &numbers };
         html::section(
@@ -255,10 +259,37 @@ impl Report<'_> {
     }
 }
 
+/// Rows of the table of epochs at most.
+const ROWS: usize = 100;
+
+/// Findings at most: a deep network may have one a layer.
+const FINDINGS: usize = 12;
+
+/// Says that not all epochs are shown, where that is so.
+pub fn of_all(shown: usize, all: usize) -> String {
+    if shown == all { String::new() } else { format!(" ({shown} of {} epochs, evenly spread)", grouped(all as u64)) }
+}
+
 /// At most `most` of them, evenly spread, the first and the last among them.
 pub fn thinned<T>(all: &[T], most: usize) -> Vec<&T> {
     match all.len() {
         n if n <= most => all.iter().collect(),
+        _ if most < 2 => all.last().into_iter().take(most).collect(),
         n => (0..most).map(|i| &all[i * (n - 1) / (most - 1)]).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_all, thinned};
+
+    #[test]
+    fn epochs_are_thinned_and_that_is_said() {
+        let all: Vec<u32> = (1..=4_001).collect();
+        assert_eq!(thinned(&all, 5), [&1, &1_001, &2_001, &3_001, &4_001]);
+        assert_eq!(thinned(&all[..3], 5), [&1, &2, &3]);
+        assert_eq!((thinned(&all, 1), thinned(&all, 0).len()), (vec![&4_001], 0));
+        assert_eq!(of_all(24, 4_001), " (24 of 4,001 epochs, evenly spread)");
+        assert_eq!(of_all(3, 3), "");
     }
 }
