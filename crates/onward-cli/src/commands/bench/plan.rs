@@ -40,8 +40,8 @@ impl Bench<'_> {
             }
             let alone = costs.alone();
             text.push_str(&format!(
-                "  {said}: {:.0} samples/s on one\n  {:>8}{:>8}{:>14}{:>10}{:>8}{:>12}\n",
-                alone * self.args.batch as f64,
+                "  {said}: {} samples/s on one\n  {:>8}{:>8}{:>14}{:>10}{:>8}{:>12}\n",
+                few(alone * self.args.batch as f64),
                 "ranks",
                 "blocks",
                 "samples/s",
@@ -57,8 +57,9 @@ impl Bench<'_> {
                 let plan = costs.plan(&network, ranks, 0);
                 let (rate, speed_up) = (plan.steps_per_second * self.args.batch as f64, plan.steps_per_second / alone);
                 text.push_str(&format!(
-                    "  {ranks:>8}{:>8}{rate:>14.0}{:>10}{:>8}{:>12}\n",
+                    "  {ranks:>8}{:>8}{:>14}{:>10}{:>8}{:>12}\n",
                     plan.blocks,
+                    few(rate),
                     format!("{speed_up:.2}×"),
                     format!("{:.0} %", 100.0 * plan.busy),
                     format!("{:.2}×", plan.bound / alone)
@@ -69,4 +70,10 @@ impl Bench<'_> {
         }
         Ok((value, text))
     }
+}
+
+/// A rate, with decimals where it is small.
+fn few(rate: f64) -> String {
+    let decimals = if rate < 100.0 { 1 } else { 0 };
+    format!("{rate:.decimals$}")
 }
