@@ -221,6 +221,58 @@ fn the_fast_engine_takes_the_references_steps() {
 }
 
 #[test]
+fn any_number_of_rows_fits_the_tiles_of_few_channels() {
+    // Around the rows of a tile, of a group and of a part, and widths below and above a vector's.
+    let narrow = |channels, width, field| {
+        let sources = vec![Source::Planes(Shape::image(2, 3, width)), Source::Whole(1)];
+        Plan::new(&LayerSettings::Local(fields(channels, field, 1, field / 2)), sources, String::new()).unwrap()
+    };
+    let plans = [narrow(3, 14, 11), narrow(2, 16, 3), narrow(7, 32, 5), narrow(3, 48, 3)];
+    for plan in &plans {
+        let LayerSettings::Local(f) = plan.settings() else { unreachable!() };
+        assert!(FewChannels::suits(f, &plan.sources, plan.shape), "{plan:?}");
+        for rows in [1, 2, 3, 5, 6, 7, 13, 48, 49, 97, 400] {
+            let (mut reference, mut fast) = (build(plan, Precision::Reference), build(plan, Precision::F32));
+            let none = Inputs { values: &[], width: plan.inputs(), source: None, codes: None, base: None, scale: &[] };
+            let mut nothing = Activity::default();
+            fast.update(&none, &Directions::default(), &GRADIENT);
+            fast.forward(&none, &mut nothing);
+            assert_eq!((nothing.rows(), fast.tensors()), (0, build(plan, Precision::F32).tensors()));
+            let case = Case::new(&*reference, rows, 6);
+            reference.update(&case.inputs(), &case.d, &GRADIENT);
+            fast.update(&case.inputs(), &case.d, &GRADIENT);
+            let (exact, learned) = (numbers(&*reference), numbers(&*fast));
+            for name in ["weight", "bias"] {
+                let of = |numbers: &[(String, Vec<f64>)]| numbers.iter().find(|(n, _)| n == name).unwrap().1.clone();
+                let (a, b) = (of(&exact), of(&learned));
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-4 * (1.0 + a.abs());
+                assert!(a.len() == b.len() && a.iter().zip(&b).all(near), "{name} after {rows} rows: {plan:?}");
+            }
+            let (mut expected, mut found) = (Activity::default(), Activity::default());
+            reference.forward(&case.inputs(), &mut expected);
+            fast.forward(&case.inputs(), &mut found);
+            for (a, b) in expected.values.iter().zip(&found.values) {
+                assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} and {b}: {rows} rows {plan:?}");
+            }
+            let (mut down, mut back) = (vec![0.25; case.values.len()], vec![0.25; case.values.len()]);
+            let d: Vec<f32> = expected.values.iter().map(|y| y.min(0.5)).collect();
+            reference.backward(&d, &mut down);
+            fast.backward(&d, &mut back);
+            assert!(
+                down.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())),
+                "{rows} rows {plan:?}"
+            );
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut alone = Activity::default();
+                pool.install(|| fast.forward(&case.inputs(), &mut alone));
+                assert_eq!((&alone.values, &alone.squares), (&found.values, &found.squares));
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_that_share_values_and_have_codes_are_read_in_full() {
     let plan = &plans()[0];
     let mut layer = build(plan, Precision::F32);

@@ -27,8 +27,12 @@ const ROWS: usize = 256;
 /// Lines that a thread spreads at least.
 const LINES_EACH: usize = 16;
 
-/// Rows that a thread works on at a time: spread out, they stay in its cache while all weights pass.
-const GROUP: usize = 2 * taps::ROWS;
+/// Rows that a thread answers at a time, at most: spread out, what a panel sees of them stays in its cache, and all weights
+/// pass once for each group.
+const GROUP: usize = 48;
+
+/// Rows that a thread goes back through at a time.
+const BACK: usize = 6;
 
 /// Receptive fields without weight sharing, of few channels.
 #[derive(Debug)]
@@ -254,7 +258,9 @@ impl FewChannels {
     /// A number of each unit, as a matrix of one row in panels, and back.
     fn bias_panels(&self, units: &[f32]) -> Panels {
         let mut panels = Panels::zeros(1, self.taps.places.len() * WIDTH);
-        self.scatter(units, panels.values_mut(), 0, 1);
+        let mut values = Vec::new();
+        self.scatter(units, &mut values, 0, 1);
+        panels.values_mut().copy_from_slice(&values);
         panels
     }
 
@@ -270,22 +276,31 @@ impl FewChannels {
     fn spread(&self, rows: &[f32], to: &mut Vec<f32>) {
         let (count, pitch) = (rows.len() / self.inputs, self.taps.pitch);
         to.resize(self.taps.length(count), 0.0);
-        let lines = to.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines).with_min_len(LINES_EACH);
-        lines.for_each(|(to, copy)| {
-            to.fill(0.0);
-            let Some(Copy { from, step, column, len }) = *copy else { return };
+        // What lies beyond the last line is read where a panel ends beyond the map.
+        let (lines, beyond) = to.split_at_mut(self.lines.len() * count * pitch);
+        beyond.fill(0.0);
+        let lines = lines.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines);
+        // A thread that waits takes other work: what one spreads for itself it does alone.
+        let each = if count > GROUP { LINES_EACH } else { self.lines.len() };
+        lines.with_min_len(each).for_each(|(to, copy)| {
+            let Some(Copy { from, step, column, len }) = *copy else { return to.fill(0.0) };
             for (to, row) in to.chunks_exact_mut(pitch).zip(rows.chunks_exact(self.inputs)) {
+                to[..column].fill(0.0);
+                to[column + len..].fill(0.0);
                 let to = &mut to[column..column + len];
                 match step {
                     0 => to.fill(row[from]),
                     1 => to.copy_from_slice(&row[from..from + len]),
+                    // As colours are: a step that the compiler knows.
+                    CHANNELS => {
+                        let (all, last) = row[from..].as_chunks::<CHANNELS>();
+                        let seen = all.iter().map(|x| x[0]).chain(last.first().copied());
+                        to.iter_mut().zip(seen).for_each(|(to, x)| *to = x);
+                    }
                     _ => to.iter_mut().zip(row[from..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
                 }
             }
         });
-        // What lies beyond the last line is read where a panel ends beyond the map.
-        let end = self.lines.len() * count * pitch;
-        to[end..].fill(0.0);
     }
 
     /// Adds to rows of inputs `(R, I)` what spread rows hold for them: the transpose of [`FewChannels::spread`].
@@ -299,35 +314,58 @@ impl FewChannels {
         }
     }
 
-    /// Calls `each(unit, place)` for every place of panel `j`'s rows that is a unit's.
-    #[inline(always)]
-    fn units_of(&self, j: usize, mut each: impl FnMut(usize, usize)) {
+    /// The units of panel `j`: the first one, how many locations they are at, and how many channels each has there.
+    fn strip(&self, j: usize) -> (usize, usize, usize) {
         let Shape { channels, width, .. } = self.shape;
         let (across, groups) = (width.div_ceil(LOCATIONS), channels.div_ceil(CHANNELS));
-        let (group, first) = (j % groups * CHANNELS, j / groups % across * LOCATIONS);
-        let y = j / groups / across;
-        for c in group..channels.min(group + CHANNELS) {
-            for x in first..width.min(first + LOCATIONS) {
-                each((y * width + x) * channels + c, (c - group) * LOCATIONS + x - first);
-            }
-        }
+        let (group, first, y) = (j % groups * CHANNELS, j / groups % across * LOCATIONS, j / groups / across);
+        let (locations, deep) = ((width - first).min(LOCATIONS), (channels - group).min(CHANNELS));
+        ((y * width + first) * channels + group, locations, deep)
     }
 
-    /// From rows `(R, O)` to panels `(panels, R, WIDTH)`; the rest of the panels must be 0 already.
-    fn scatter(&self, from: &[f32], panels: &mut [f32], first: usize, rows: usize) {
-        let outputs = self.shape.len();
+    /// From rows `(R, O)` to panels `(panels, R, WIDTH)`, 0 where there is no unit.
+    fn scatter(&self, from: &[f32], panels: &mut Vec<f32>, first: usize, rows: usize) {
+        let (outputs, channels) = (self.shape.len(), self.shape.channels);
+        panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
         panels.par_chunks_exact_mut((rows * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
-            for (r, to) in panel.chunks_exact_mut(WIDTH).enumerate() {
-                let from = &from[(first + r) * outputs..][..outputs];
-                self.units_of(j, |unit, place| to[place] = from[unit]);
+            let (unit, locations, deep) = self.strip(j);
+            for (r, to) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+                let from = &from[(first + r) * outputs..][..outputs][unit..];
+                let planes = to.as_chunks_mut::<LOCATIONS>().0;
+                match (channels, locations) {
+                    (CHANNELS, LOCATIONS) => {
+                        for (x, from) in from.as_chunks::<CHANNELS>().0[..LOCATIONS].iter().enumerate() {
+                            (0..CHANNELS).for_each(|c| planes[c][x] = from[c]);
+                        }
+                    }
+                    _ => {
+                        planes.as_flattened_mut().fill(0.0);
+                        for (x, from) in from.chunks(channels).take(locations).enumerate() {
+                            (0..deep).for_each(|c| planes[c][x] = from[c]);
+                        }
+                    }
+                }
             }
         });
     }
 
     /// From a row of a panel to what it is of a row `to: (O)`.
     #[inline(always)]
-    fn collect(&self, j: usize, from: &[f32], to: &mut [f32]) {
-        self.units_of(j, |unit, place| to[unit] = from[place]);
+    fn collect(&self, j: usize, from: &[f32; WIDTH], to: &mut [f32]) {
+        let (unit, locations, deep) = self.strip(j);
+        let (planes, to) = (from.as_chunks::<LOCATIONS>().0, &mut to[unit..]);
+        match (self.shape.channels, locations) {
+            (CHANNELS, LOCATIONS) => {
+                for (x, to) in to.as_chunks_mut::<CHANNELS>().0[..LOCATIONS].iter_mut().enumerate() {
+                    (0..CHANNELS).for_each(|c| to[c] = planes[c][x]);
+                }
+            }
+            (channels, _) => {
+                for (x, to) in to.chunks_mut(channels).take(locations).enumerate() {
+                    (0..deep).for_each(|c| to[c] = planes[c][x]);
+                }
+            }
+        }
     }
 
     /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
@@ -338,12 +376,9 @@ impl FewChannels {
             let read = rows.chunks_exact_mut(self.inputs).enumerate();
             engine::vectorised(|| read.for_each(|(r, row)| x.read(first + r, row)));
             self.spread(rows, spread);
-            let mut answers = [[0.0; WIDTH]; GROUP];
-            let answers = &mut answers[..squares.len()];
-            for j in 0..self.taps.places.len() {
-                taps::forward(&self.taps, spread, j, &self.weight.value, &self.bias.value, answers);
+            taps::forward(&self.taps, spread, squares.len(), &self.weight.value, &self.bias.value, |j, answers| {
                 answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
-            }
+            });
         });
         for (squares, y) in squares.iter_mut().zip(y.chunks_exact(outputs)) {
             *squares = engine::vectorised(|| engine::sum_of_squares(y));
@@ -357,8 +392,6 @@ impl FewChannels {
         for part in 0..parts {
             let (first, rows) = (part * each, each.min(rows - part * each));
             self.spread(&values[first * self.inputs..(first + rows) * self.inputs], &mut work.spread);
-            work.panels.clear();
-            work.panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
             self.scatter(directions, &mut work.panels, first, rows);
             let step = step.part(part == 0, part + 1 == parts);
             taps::update(&self.taps, &work.spread, rows, &work.panels, &mut self.weight, &step);
@@ -388,8 +421,11 @@ impl Layer for FewChannels {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.shape.len());
-        let rows = y.values.par_chunks_mut(GROUP * self.shape.len()).zip(y.squares.par_chunks_mut(GROUP));
-        rows.enumerate().for_each(|(i, (y, squares))| self.answer(x, i * GROUP, y, squares));
+        // Groups of about the same size, as many for each thread.
+        let groups = x.rows().div_ceil(GROUP).max(1).next_multiple_of(rayon::current_num_threads());
+        let each = x.rows().div_ceil(groups).max(1);
+        let rows = y.values.par_chunks_mut(each * self.shape.len()).zip(y.squares.par_chunks_mut(each));
+        rows.enumerate().for_each(|(i, (y, squares))| self.answer(x, i * each, y, squares));
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
@@ -402,12 +438,10 @@ impl Layer for FewChannels {
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
         let outputs = self.shape.len();
         let side = self.sources.iter().filter(|s| strides(s).is_some()).map(|s| window(s, &self.fields).0).min();
-        let groups = d.par_chunks(taps::ROWS * outputs).zip(dx.par_chunks_mut(taps::ROWS * self.inputs));
+        let groups = d.par_chunks(BACK * outputs).zip(dx.par_chunks_mut(BACK * self.inputs));
         groups.for_each(|(d, dx)| {
             WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
-                panels.clear();
-                panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
                 self.scatter(d, panels, 0, rows);
                 spread.clear();
                 spread.resize(self.taps.length(rows), 0.0);
@@ -478,7 +512,7 @@ impl Layer for FewChannels {
         });
         let biases = parts(&self.bias).map(|(part, panels)| {
             let mut units = vec![0.0; outputs];
-            let rows = panels.values().chunks_exact(WIDTH).enumerate();
+            let rows = panels.values().as_chunks().0.iter().enumerate();
             rows.for_each(|(j, row)| self.collect(j, row, &mut units));
             Tensor::f32(format!("bias{part}"), &[outputs], units)
         });

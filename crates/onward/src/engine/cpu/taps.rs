@@ -7,6 +7,7 @@
 use super::panels::{Panels, WIDTH};
 use super::product::finish;
 use super::update::{Learned, apply, or_empty};
+use crate::engine::pool::Pool;
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -17,11 +18,17 @@ pub const LOCATIONS: usize = 16;
 /// Channels of a panel.
 pub const CHANNELS: usize = WIDTH / LOCATIONS;
 
-/// Rows in a tile of sums: with more, sums would not stay in registers.
-pub const ROWS: usize = 6;
+/// Rows in a tile of sums, at most: with more, sums would not stay in registers.
+const ROWS: usize = 6;
+
+/// Taps whose weights stay in the first cache while all rows pass.
+const BLOCK: usize = 64;
 
 /// Taps in a tile of gradients.
 const TAPS: usize = 8;
+
+/// Rows whose directions and lines of inputs stay in the first cache while all taps pass.
+const BLOCK_ROWS: usize = 64;
 
 /// A place in a spread row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,50 +57,54 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Numbers of so many spread rows, and of those that a last, smaller tile reads beyond them.
+    /// Numbers of so many spread rows, and of those that a vector of locations may read beyond the last.
     pub fn length(&self, rows: usize) -> usize {
-        (self.lines * rows + ROWS) * self.pitch + LOCATIONS
+        self.lines * rows * self.pitch + LOCATIONS
     }
 
-    /// Where tap `t` of the panel at `place` reads the first of `rows` rows; the next one is `pitch` further on.
+    /// Where number `column` of a line of the first of `rows` rows is; the next row's is `pitch` further on.
     #[inline(always)]
-    fn from(&self, t: usize, place: Place, rows: usize) -> usize {
-        let place = if t < self.moving { place } else { Place::default() };
-        let Place { line, column } = self.offsets[t];
-        (line + place.line) as usize * rows * self.pitch + (column + place.column) as usize
+    fn at(&self, Place { line, column }: Place, rows: usize) -> usize {
+        line as usize * rows * self.pitch + column as usize
     }
 
-    /// No tap of any panel reads beyond the end of spread rows.
-    fn check(&self, x: &[f32], rows: usize) {
-        assert!(x.len() == self.length(rows) && self.pitch >= LOCATIONS);
-        let (moving, fixed) = self.offsets.split_at(self.moving);
-        let last = |of: &[Place], what: fn(&Place) -> u32| of.iter().map(what).max().map_or(0, |last| last as usize);
-        let within = |what: fn(&Place) -> u32, size: usize| {
-            last(moving, what) + last(&self.places, what) < size && last(fixed, what) < size
-        };
-        // The last number of the last line is followed by as many as a vector of locations may read beyond it.
-        assert!(within(|place| place.line, self.lines.max(1)) && within(|place| place.column, self.pitch + 1));
+    /// Where each tap of panel `j` reads the first of `rows` rows. None reads beyond the end of any of them in `x`.
+    fn starts(&self, x: &[f32], rows: usize, j: usize, starts: &mut Vec<usize>) {
+        let place = self.at(self.places[j], rows);
+        let mut last = 0;
+        starts.clear();
+        starts.extend(self.offsets.iter().enumerate().map(|(t, offset)| {
+            let start = self.at(*offset, rows) + if t < self.moving { place } else { 0 };
+            last = last.max(start);
+            start
+        }));
+        assert!(rows == 0 || last + (rows - 1) * self.pitch + LOCATIONS <= x.len());
     }
 }
 
-/// `answers = max(0, x W + b)` of panel `j`: `x` spread rows, `answers: (R, WIDTH)`.
-pub fn forward(taps: &Taps, x: &[f32], j: usize, weight: &Panels, bias: &Panels, answers: &mut [[f32; WIDTH]]) {
-    taps.check(x, answers.len());
+/// `max(0, x W + b)` of so many spread rows, panel by panel: `each(j, answers)` gets panel `j`'s, `(R, WIDTH)`.
+pub fn forward(
+    taps: &Taps,
+    x: &[f32],
+    rows: usize,
+    weight: &Panels,
+    bias: &Panels,
+    mut each: impl FnMut(usize, &[[f32; WIDTH]]),
+) {
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
-    Arch::new().dispatch(Forward {
-        taps,
-        x,
-        place: taps.places[j],
-        panel: weight.panel(j),
-        bias: bias.panel(j),
-        answers,
-    });
+    let (mut starts, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
+    for j in 0..taps.places.len() {
+        taps.starts(x, rows, j, &mut starts);
+        let (starts, panel, bias) = (&starts[..], weight.panel(j), bias.panel(j));
+        Arch::new().dispatch(Forward { x, pitch: taps.pitch, starts, panel, bias, answers: &mut answers });
+        each(j, &answers);
+    }
 }
 
 struct Forward<'a> {
-    taps: &'a Taps,
     x: &'a [f32],
-    place: Place,
+    pitch: usize,
+    starts: &'a [usize],
     panel: &'a [f32],
     bias: &'a [f32],
     answers: &'a mut [[f32; WIDTH]],
@@ -104,52 +115,57 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { taps, x, place, panel, bias, answers } = self;
-        let rows = answers.len();
-        // As many rows as the registers hold; sums of a last, smaller part's other rows are not used.
-        let each = if S::F32_LANES == 8 { ROWS / 2 } else { ROWS };
-        for (part, answers) in answers.chunks_mut(each).enumerate() {
-            let mut sums = [[0.0f32; WIDTH]; ROWS];
-            for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
-                let at = (rows, part * each * taps.pitch + shift);
-                match each {
-                    ROWS => tile::<S, ROWS>(simd, taps, x, at, place, panel, &mut sums, shift),
-                    _ => tile::<S, { ROWS / 2 }>(simd, taps, x, at, place, panel, &mut sums, shift),
+        let Forward { x, pitch, starts, panel, bias, answers } = self;
+        // As many rows as the registers hold, in tiles of about the same size.
+        let most = if S::F32_LANES == 8 { 4 } else { ROWS };
+        let (rows, tiles) = (answers.len(), answers.len().div_ceil(most));
+        answers.as_flattened_mut().fill(0.0);
+        for (w, starts) in panel.chunks(BLOCK * WIDTH).zip(starts.chunks(BLOCK)) {
+            for tile in 0..tiles {
+                let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+                let (x, sums) = (&x[first * pitch..], &mut answers[first..end]);
+                for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
+                    match end - first {
+                        6 => add::<S, 6>(simd, x, pitch, starts, w, shift, sums),
+                        5 => add::<S, 5>(simd, x, pitch, starts, w, shift, sums),
+                        4 => add::<S, 4>(simd, x, pitch, starts, w, shift, sums),
+                        3 => add::<S, 3>(simd, x, pitch, starts, w, shift, sums),
+                        2 => add::<S, 2>(simd, x, pitch, starts, w, shift, sums),
+                        _ => add::<S, 1>(simd, x, pitch, starts, w, shift, sums),
+                    }
                 }
             }
-            for (sums, answers) in sums.iter_mut().zip(answers) {
-                finish(sums, 1.0, Some(bias), true);
-                *answers = *sums;
-            }
         }
+        answers.iter_mut().for_each(|sums| finish(sums, 1.0, Some(bias), true));
     }
 }
 
-/// `MR` rows against a vector of locations of every channel of the panel.
-#[expect(clippy::too_many_arguments, reason = "a kernel's registers and what they are loaded from")]
+/// Adds to the sums of `MR` rows, for a vector of locations of every channel, what some taps see.
 #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
 #[inline(always)]
-fn tile<S: Simd, const MR: usize>(
+fn add<S: Simd, const MR: usize>(
     simd: S,
-    taps: &Taps,
     x: &[f32],
-    (rows, start): (usize, usize),
-    place: Place,
-    panel: &[f32],
-    sums: &mut [[f32; WIDTH]; ROWS],
+    pitch: usize,
+    starts: &[usize],
+    w: &[f32],
     shift: usize,
+    sums: &mut [[f32; WIDTH]],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MR];
-    // One loop over both kinds of taps: a closure called twice would not be inlined, and every vector operation in it a call.
-    for (t, w) in panel.as_chunks::<WIDTH>().0.iter().enumerate() {
-        let from = taps.from(t, place, rows) + start;
+    for i in 0..MR {
+        for c in 0..CHANNELS {
+            acc[i][c] = S::as_simd_f32s(&sums[i][c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
+        }
+    }
+    for (w, start) in w.as_chunks::<WIDTH>().0.iter().zip(starts) {
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for i in 0..MR {
-            let from = from + i * taps.pitch;
-            // SAFETY: `Taps::check` has found what each tap reads of each row, and of a tile more, within `x`.
+            let from = start + i * pitch + shift;
+            // SAFETY: `Taps::starts` has found what each tap reads of each row within `x`.
             let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
@@ -157,16 +173,15 @@ fn tile<S: Simd, const MR: usize>(
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
+    for i in 0..MR {
         for c in 0..CHANNELS {
-            S::as_mut_simd_f32s(&mut sums[c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[c];
+            S::as_mut_simd_f32s(&mut sums[i][c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[i][c];
         }
     }
 }
 
 /// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x` spread rows, `d: (panels, R, WIDTH)`, 0 where there is no location.
 pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
-    taps.check(x, rows);
     assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
     weight.prepare(step);
     let count = weight.value.count();
@@ -174,17 +189,27 @@ pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learn
     let squares = or_empty(count, weight.squared.panels_mut().collect());
     let panels: Vec<_> = weight.value.panels_mut().zip(weight.smoothed.panels_mut()).zip(squares).enumerate().collect();
     panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
-        let (place, d) = (taps.places[j], &d[j * rows * WIDTH..(j + 1) * rows * WIDTH]);
-        Arch::new().dispatch(Update { taps, x, place, rows, d, value, smoothed, squared, step });
+        GRADIENTS.with(|(starts, sums)| {
+            taps.starts(x, rows, j, starts);
+            // Of a last, smaller tile the last tap again.
+            starts.resize(starts.len().next_multiple_of(TAPS), *starts.last().unwrap_or(&0));
+            sums.clear();
+            sums.resize(starts.len(), [0.0; WIDTH]);
+            let d = d[j * rows * WIDTH..(j + 1) * rows * WIDTH].as_chunks().0;
+            Arch::new().dispatch(Update { x, pitch: taps.pitch, starts, d, sums, value, smoothed, squared, step });
+        });
     });
 }
 
+/// Where a panel's taps read, and its gradient.
+static GRADIENTS: Pool<(Vec<usize>, Vec<[f32; WIDTH]>)> = Pool::new();
+
 struct Update<'a> {
-    taps: &'a Taps,
     x: &'a [f32],
-    place: Place,
-    rows: usize,
-    d: &'a [f32],
+    pitch: usize,
+    starts: &'a [usize],
+    d: &'a [[f32; WIDTH]],
+    sums: &'a mut [[f32; WIDTH]],
     value: &'a mut [f32],
     smoothed: &'a mut [f32],
     squared: &'a mut [f32],
@@ -196,54 +221,52 @@ impl WithSimd for Update<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { taps, x, place, rows, d, value, smoothed, squared, step } = self;
-        let mut no_squares = [0.0f32; TAPS * WIDTH];
-        let tiles = value.chunks_mut(TAPS * WIDTH).zip(smoothed.chunks_mut(TAPS * WIDTH));
-        for (tile, (value, smoothed)) in tiles.enumerate() {
-            // Of a last, smaller part the last tap again.
-            let mut from = [0; TAPS];
-            for (i, from) in from.iter_mut().enumerate() {
-                *from = taps.from((tile * TAPS + i).min(taps.offsets.len() - 1), place, rows);
-            }
-            let mut sums = [[0.0f32; WIDTH]; TAPS];
-            let each = if S::F32_LANES == 8 { 4 } else { TAPS };
-            for first in (0..TAPS).step_by(each) {
+        let Update { x, pitch, starts, d, sums, value, smoothed, squared, step } = self;
+        let each = if S::F32_LANES == 8 { 4 } else { TAPS };
+        let (rows, blocks) = (d.len(), d.len().div_ceil(BLOCK_ROWS));
+        for block in 0..blocks {
+            let (first, end) = (rows * block / blocks, rows * (block + 1) / blocks);
+            let (x, d) = (&x[first * pitch..], &d[first..end]);
+            for (starts, sums) in starts.chunks_exact(each).zip(sums.chunks_exact_mut(each)) {
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match each {
-                        4 => outer::<S, 4>(simd, x, taps.pitch, d, &from[first..], shift, &mut sums[first..]),
-                        _ => outer::<S, 8>(simd, x, taps.pitch, d, &from[first..], shift, &mut sums[first..]),
+                        4 => outer::<S, 4>(simd, x, pitch, d, starts, shift, sums),
+                        _ => outer::<S, TAPS>(simd, x, pitch, d, starts, shift, sums),
                     }
                 }
             }
-            let squared = match squared.is_empty() {
-                true => &mut no_squares[..value.len()],
-                false => &mut squared[tile * TAPS * WIDTH..][..value.len()],
-            };
-            apply(&sums.as_flattened()[..value.len()], value, smoothed, squared, step);
         }
+        let sums = &sums.as_flattened()[..value.len()];
+        apply(sums, value, smoothed, squared, step);
     }
 }
 
-/// `sums[t] = Σ_r x[from[t] + r·pitch..] · d[r]` for `MT` taps and a vector of locations of every channel.
+/// `sums[t] += Σ_r x[starts[t] + r·pitch..] · d[r]` for `MT` taps and a vector of locations of every channel.
+#[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
 #[inline(always)]
 fn outer<S: Simd, const MT: usize>(
     simd: S,
     x: &[f32],
     pitch: usize,
-    d: &[f32],
-    from: &[usize],
+    d: &[[f32; WIDTH]],
+    starts: &[usize],
     shift: usize,
     sums: &mut [[f32; WIDTH]],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MT];
-    for (r, d) in d.as_chunks::<WIDTH>().0.iter().enumerate() {
+    for t in 0..MT {
+        for c in 0..CHANNELS {
+            acc[t][c] = S::as_simd_f32s(&sums[t][c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
+        }
+    }
+    for (r, d) in d.iter().enumerate() {
         let mut along = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             along[c] = S::as_simd_f32s(&d[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for t in 0..MT {
-            let from = from[t] + r * pitch + shift;
-            // SAFETY: `Taps::check` has found what each tap reads of each row within `x`.
+            let from = starts[t] + r * pitch + shift;
+            // SAFETY: `Taps::starts` has found what each tap reads of each row within `x`.
             let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
@@ -251,9 +274,9 @@ fn outer<S: Simd, const MT: usize>(
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
+    for t in 0..MT {
         for c in 0..CHANNELS {
-            S::as_mut_simd_f32s(&mut sums[c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[c];
+            S::as_mut_simd_f32s(&mut sums[t][c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[t][c];
         }
     }
 }
@@ -261,7 +284,6 @@ fn outer<S: Simd, const MT: usize>(
 /// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d: (panels, R, WIDTH)`.
 /// `apart`: taps that follow one another at this distance do not overlap.
 pub fn backward(taps: &Taps, d: &[f32], rows: usize, weight: &Panels, apart: usize, dx: &mut [f32]) {
-    taps.check(dx, rows);
     assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
     Arch::new().dispatch(Backward { taps, d, rows, weight, apart, dx });
 }
@@ -286,7 +308,8 @@ impl WithSimd for Backward<'_> {
             // A sum that has just been written is slow to read again at another offset: neighbours come later.
             for first in 0..apart {
                 for t in (first..taps.offsets.len()).step_by(apart) {
-                    let from = taps.from(t, place, rows);
+                    let place = if t < taps.moving { place } else { Place::default() };
+                    let from = taps.at(taps.offsets[t], rows) + taps.at(place, rows);
                     let weights = S::as_simd_f32s(&weights[t]).0;
                     for (r, d) in d.iter().enumerate().take(rows) {
                         let d = S::as_simd_f32s(d).0;
