@@ -242,7 +242,6 @@ impl WithSimd for Update<'_> {
 }
 
 /// `sums[t] += Σ_r x[starts[t] + r·pitch..] · d[r]` for `MT` taps and a vector of locations of every channel.
-#[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
 #[inline(always)]
 fn outer<S: Simd, const MT: usize>(
     simd: S,
