@@ -1,8 +1,12 @@
 //! What is wrong with a run, in sentences: judged from what it reports of itself.
 
+mod watch;
+
+pub use watch::Watch;
+
 use crate::report::probed::Probed;
 use crate::run_dir::Metrics;
-use onward::events::{EpochReport, LayerReport};
+use onward::events::LayerReport;
 use onward::settings::ObjectiveSettings;
 use onward::{Network, Readout, Recipe};
 
@@ -60,6 +64,10 @@ const BLIND: f64 = 0.45;
 fn unhealthy(layers: &Layers, report: &LayerReport, dead: f64) -> Option<Finding> {
     let LayerReport { layer, goodness_positive, goodness_negative, dead_units, loss, .. } = *report;
     let (threshold, width) = (layers.thresholds[layer], layers.widths[layer]);
+    if !report.weight_rms.is_finite() {
+        let text = format!("layer {layer} has NaN or infinity among its weights: training has diverged.");
+        return Some(Finding { text, hint: LOWER });
+    }
     if loss == 0.0 && goodness_positive == 0.0 && goodness_negative == 0.0 {
         return None; // every sample rested
     }
@@ -84,42 +92,6 @@ fn unhealthy(layers: &Layers, report: &LayerReport, dead: f64) -> Option<Finding
         return Some(Finding { text, hint: REVIVE });
     }
     None
-}
-
-/// Watches a run while it trains, and warns once of each layer.
-#[derive(Debug)]
-pub struct Watch {
-    layers: Layers,
-    warned: Vec<bool>,
-}
-
-impl Watch {
-    /// Steps between two looks.
-    pub const STEPS: u64 = 100;
-    /// So many samples of an epoch must have been seen before a unit may be called dead.
-    const SEEN: u64 = 1_000;
-
-    /// Watches the layers of a network.
-    pub fn new(network: &Network) -> Self {
-        let layers = Layers::of(network);
-        Watch { warned: vec![false; layers.widths.len()], layers }
-    }
-
-    /// What is newly wrong in an epoch of which `samples` have been seen so far.
-    pub fn look(&mut self, so_far: &EpochReport, samples: u64) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if samples < Self::SEEN {
-            return findings;
-        }
-        for report in &so_far.layers {
-            if let Some(Finding { text, hint }) = unhealthy(&self.layers, report, 0.5)
-                && !std::mem::replace(&mut self.warned[report.layer], true)
-            {
-                findings.push(Finding { text: format!("step {}: {text}", so_far.step), hint });
-            }
-        }
-        findings
-    }
 }
 
 /// Everything that is wrong with a run, the gravest first. `classes`: `K`.
@@ -204,7 +176,7 @@ fn examine_alone(classes: usize, probes: &[Probed], well: &[bool], findings: &mu
     let Some(last) = probes.last() else { return };
     for (l, layer) in last.layers.iter().enumerate() {
         if let Some(error) = layer.error
-            && error > 0.9 * chance(classes)
+            && guesses(error, classes)
             && well.get(l).is_none_or(|well| *well)
         {
             findings.push(Finding {
@@ -238,12 +210,9 @@ fn examine_errors(
 ) {
     let Some(&(epoch, last)) = errors.last() else { return };
     let Some(&(best_epoch, best)) = errors.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
-    if last > 0.9 * chance(classes) {
+    if guesses(last, classes) {
         findings.push(Finding {
-            text: format!(
-                "epoch {epoch}: the {readout} readout is no better than chance: {last:.1} % wrong, where guessing among {classes} classes has {:.1} %.",
-                chance(classes)
-            ),
+            text: format!("epoch {epoch}: {}", at_chance(readout, classes, last)),
             hint: match findings.is_empty() {
                 true => "Train longer; check that the labels belong to their samples.",
                 false => "This may come from the above; if not, train longer.",
@@ -270,17 +239,31 @@ fn examine_errors(
     }
 }
 
+/// Whether an error in per cent is no better than that of guessing.
+fn guesses(error: f64, classes: usize) -> bool {
+    error > 0.9 * chance(classes)
+}
+
+/// A readout whose error is no better than that of guessing.
+fn at_chance(readout: Readout, classes: usize, error: f64) -> String {
+    format!(
+        "the {readout} readout is no better than chance: {error:.1} % wrong, where guessing among {classes} classes has {:.1} %.",
+        chance(classes)
+    )
+}
+
 /// The error of guessing, in per cent.
 fn chance(classes: usize) -> f64 {
     100.0 * (1.0 - 1.0 / classes.max(1) as f64)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use onward::events::EpochReport;
     use std::collections::BTreeMap;
 
-    fn layers() -> Layers {
+    pub fn layers() -> Layers {
         Layers { widths: vec![10, 20], thresholds: vec![10.0, 20.0], by_threshold: true, raise: true }
     }
 
@@ -298,7 +281,7 @@ mod tests {
         }
     }
 
-    fn epochs(n: u32, change: impl Fn(u32, &mut Metrics)) -> Vec<Metrics> {
+    pub fn epochs(n: u32, change: impl Fn(u32, &mut Metrics)) -> Vec<Metrics> {
         let epoch = |n: u32| {
             let layers = vec![well(0), well(1)];
             let epoch = EpochReport {
@@ -341,7 +324,7 @@ mod tests {
     #[test]
     fn every_illness_is_named_with_its_layer_and_epoch() {
         type Change = fn(u32, &mut Metrics);
-        let cases: [(Change, &str); 12] = [
+        let cases: [(Change, &str); 13] = [
             (
                 |_, m| m.epoch.layers[1].dead_units = 5,
                 "epoch 5: layer 1 has 5 dead units of 20 (25 %): off for every positive sample.",
@@ -357,6 +340,10 @@ mod tests {
             (
                 |_, m| m.epoch.layers[1].loss = f64::NAN,
                 "epoch 5: layer 1 computes NaN or infinity: training has diverged.",
+            ),
+            (
+                |_, m| m.epoch.layers[0].weight_rms = f32::INFINITY,
+                "epoch 5: layer 0 has NaN or infinity among its weights: training has diverged.",
             ),
             (
                 |_, m| m.epoch.layers[1].wrong_order = 0.5,
@@ -413,20 +400,5 @@ mod tests {
             findings[0].text,
             "epoch 2: layer 1 alone finds the label no better than chance (88 % wrong of 50 samples)."
         );
-    }
-
-    #[test]
-    fn a_watch_warns_once_of_each_layer_and_not_too_early() {
-        let mut watch = Watch { layers: layers(), warned: vec![false; 2] };
-        let mut epoch = epochs(1, |_, _| ()).remove(0).epoch;
-        assert!(watch.look(&epoch, 5_000).is_empty());
-        epoch.layers[1].dead_units = 15;
-        assert!(watch.look(&epoch, 900).is_empty(), "few samples turn few units on");
-        let texts = |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.text).collect::<Vec<_>>();
-        let expected = "step 100: layer 1 has 15 dead units of 20 (75 %): off for every positive sample.";
-        assert_eq!(texts(watch.look(&epoch, 1_000)), [expected]);
-        assert!(watch.look(&epoch, 2_000).is_empty());
-        epoch.layers[0].goodness_negative = 1e9;
-        assert_eq!(watch.look(&epoch, 2_000).len(), 1);
     }
 }

@@ -87,3 +87,20 @@ fn what_is_no_run_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a run directory"));
 }
+
+#[test]
+fn a_rival_that_learns_nothing_is_warned_of_while_it_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    // A step so small that nothing moves: the head keeps guessing.
+    let still = ["--set=rule=perturbation", "--set=optimizer.rate=1e-9", "--set=head.rate=1e-9"];
+    let output = train(folder.path(), "a", &still);
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("warning: epoch 2, step 300: the one-pass readout is no better than chance: 9"), "{text}");
+    assert_eq!(text.matches("warning:").count(), 1, "{text}");
+
+    // Weights that a cost drags to nothing.
+    let costly = ["--set=rule=backprop", "--set=optimizer.weight_cost=10", "--set=optimizer.rate=0.09"];
+    let output = train(folder.path(), "b", &costly);
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("warning: step 100: layer 0 ") && text.contains("layer 1 "), "{text}");
+}

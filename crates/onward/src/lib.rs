@@ -58,6 +58,7 @@
 //! `B` batch, `R` rows of a pass, `I` inputs and `O` outputs (width) of a layer, `K` classes, `L` layers, `theta` threshold,
 //! `g` goodness, `p` probability of being positive, `d` direction. Matrices are row-major; `x: (R, I)` has `R` rows.
 
+pub mod activity;
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;

@@ -278,6 +278,7 @@ impl Run {
         let validation = samples.validation.as_ref();
         let few = few(&samples.train, validation);
         let mut watch = Watch::new(trainer.network());
+        let shown = few.slice(0..few.len().min(Watch::SHOWN))?;
         let mut failure = None;
         let mut since = Instant::now();
         let mut saved = Instant::now();
@@ -289,6 +290,7 @@ impl Run {
                         if step.step.is_multiple_of(Watch::STEPS) {
                             let seen = (step.step_of_epoch + 1) * step.samples as u64;
                             watch.look(&trainer.so_far(), seen).iter().for_each(|finding| progress.warn(finding));
+                            watch.look_at(trainer, &shown)?.iter().for_each(|finding| progress.warn(finding));
                         }
                         if pulse.step(step) {
                             let seconds = *seconds + since.elapsed().as_secs_f64();
@@ -318,6 +320,7 @@ impl Run {
                         let line =
                             Metrics { epoch: epoch.clone(), seconds: *seconds, validation_error: errors_of(&judged) };
                         progress.epoch(&line);
+                        watch.judge(&line).iter().for_each(|finding| progress.warn(finding));
                         run.add_line(&line)?;
                         events.add(&as_event(&line, metrics.last(), experiment))?;
                         probes.push(Probed::new(network, epoch.epoch, &few)?);
