@@ -46,7 +46,7 @@ impl std::fmt::Display for Shape {
 pub enum Values {
     /// Pixels of 0 to 255; a network sees them divided by 255.
     Bytes(Vec<u8>),
-    /// Finite numbers, seen as they are.
+    /// Finite numbers, seen as they are: of at most 10¹⁷ or so, for their squares are added up.
     Floats(Vec<f32>),
 }
 
@@ -78,7 +78,8 @@ impl Dataset {
     /// A data set of `values: (N, shape)`, `labels: (N)` or empty, and the classes' names.
     ///
     /// # Errors
-    /// [`Error::Data`] where the lengths do not fit, a label is not below `classes.len()`, or a value is not finite.
+    /// [`Error::Data`] where the lengths do not fit, a label is not below `classes.len()`, or a value is not finite or so large
+    /// that a sample's sum of squares could overflow.
     pub fn new(shape: Shape, values: Values, labels: Vec<u32>, classes: Vec<String>) -> Result<Self> {
         if shape.is_empty() {
             return Err(Error::Data(format!("a sample of {shape} holds no value; expected at least one")));
@@ -106,15 +107,21 @@ impl Dataset {
                 classes.len()
             )));
         }
+        // A sample's sum of squares, with a label and less its mean, shall not overflow.
+        let most = (f32::MAX / shape.len() as f32).sqrt() / 4.0;
         if let Values::Floats(v) = &values
-            && let Some(at) = v.iter().position(|x| !x.is_finite())
+            && let Some(at) = v.iter().position(|x| !x.is_finite() || x.abs() > most)
         {
-            return Err(Error::Data(format!(
-                "sample {} has {} as value {}; expected finite numbers: remove or fill in such samples first",
-                at / shape.len(),
-                v[at],
-                at % shape.len()
-            )));
+            let (sample, value, found) = (at / shape.len(), at % shape.len(), v[at]);
+            return Err(Error::Data(match found.is_finite() {
+                true => format!(
+                    "sample {sample} has {found:e} as value {value}; expected at most {most:.0e} either way, or sums of squares \
+                     overflow: scale the values first"
+                ),
+                false => format!(
+                    "sample {sample} has {found} as value {value}; expected finite numbers: remove or fill in such samples first"
+                ),
+            }));
         }
         Ok(Dataset { shape, values, labels, classes })
     }

@@ -38,6 +38,17 @@ pub enum Error {
         /// The value found.
         found: f32,
     },
+    /// NaN or infinity in the softmax head while training.
+    #[error(
+        "the softmax head's loss is {found} at step {step}: training has diverged. Lower `head.rate` (and `optimizer.rate`, \
+         where the layers learn from the head), or resume from the last checkpoint"
+    )]
+    HeadNotFinite {
+        /// The step, counted from 0.
+        step: u64,
+        /// The value found.
+        found: f64,
+    },
     /// A file that the operating system refused to write; the source says why.
     #[error("{}: it could not be written", path.display())]
     Io {

@@ -263,6 +263,51 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_has_its_value_threshold_and_direction() {
+        let y = [1.0, 0.0, 3.0, 0.0];
+        for (kind, value, threshold, direction) in [
+            (GoodnessKind::SumOfSquares, 10.0, 4.0, [1.0, 0.0, 3.0, 0.0]),
+            (GoodnessKind::MeanOfSquares, 2.5, 2.0, [0.25, 0.0, 0.75, 0.0]),
+            (GoodnessKind::Sum, 4.0, 2.0, [0.5, 0.0, 0.5, 0.0]),
+        ] {
+            let measure = Measure::new(&GoodnessSettings { kind, ..Default::default() }, 1, 4);
+            let mut d = [9.0; 4];
+            measure.direction(&y, &[1.0], &mut d);
+            assert_eq!((measure.value(&y, 10.0), measure.threshold, d), (value, threshold, direction), "{kind:?}");
+            assert_eq!(measure.logit(value), value - threshold);
+            // Less sharp, the other way, at a threshold of its own.
+            let threshold = Threshold::Value(7.0);
+            let raise = crate::settings::Raise(0.0);
+            let settings = GoodnessSettings { kind, temperature: 4.0, raise, threshold, ..Default::default() };
+            let measure = Measure::new(&settings, 1, 4);
+            measure.direction(&y, &[2.0], &mut d);
+            assert_eq!(d, direction.map(|d| -d / 2.0), "{kind:?}");
+            assert_eq!((measure.logit(3.0), measure.group_logit(0, 3.0)), (1.0, 1.0));
+            // Whatever it is exchanged for, groups, sign and temperature stay.
+            let other = measure.with_goodness(Arc::new(Sum), &settings);
+            assert_eq!((other.value(&y, 10.0), other.logit(3.0), other.groups()), (4.0, 1.0, 1));
+        }
+    }
+
+    #[test]
+    fn directions_of_groups_go_where_their_units_are() {
+        // Two locations of four channels: runs of two, a group of each run over both locations.
+        let y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let mut d = [9.0; 8];
+        measure(1.0, 2, false, 2, 4).direction(&y, &[1.0, 10.0], &mut d);
+        assert_eq!(d, [1.0, 2.0, 30.0, 40.0, 5.0, 6.0, 70.0, 80.0]);
+        measure(1.0, 2, true, 2, 4).direction(&y, &[1.0, 10.0, 100.0, 0.0], &mut d);
+        assert_eq!(d, [1.0, 2.0, 30.0, 40.0, 500.0, 600.0, 0.0, 0.0]);
+        measure(0.5, 2, false, 1, 8).direction(&y, &[1.0, 10.0], &mut d);
+        assert_eq!(d, [-1.0, -2.0, -3.0, -4.0, 50.0, 60.0, 70.0, 80.0]);
+        let other = measure(1.0, 2, true, 2, 4).with_goodness(
+            Arc::new(SumOfSquares),
+            &GoodnessSettings { groups: 2, by_location: true, ..Default::default() },
+        );
+        assert_eq!(values(&other, &y), [5.0, 25.0, 61.0, 113.0]);
+    }
+
+    #[test]
     fn groups_that_lower_count_against() {
         let y = [1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
         let squares = 30.0;

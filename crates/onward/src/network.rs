@@ -15,6 +15,7 @@ use crate::settings::{
     ActivationKind, GoodnessSettings, LabelPlace, NegativesKind, Normalization, ObjectiveSettings, OptimizerKind,
     Recipe, Rule,
 };
+use crate::train::check_head;
 use rand_distr::{Distribution, StandardNormal};
 use std::ops::Range;
 use std::sync::Arc;
@@ -245,6 +246,20 @@ impl Network {
     pub(crate) fn check_faults(&self) -> Result<()> {
         let fault = self.stages.iter().enumerate().find_map(|(l, stage)| Some((l, stage.layer.fault()?)));
         fault.map_or(Ok(()), |(l, why)| Err(Error::Data(format!("layer {l}: {why}"))))
+    }
+
+    /// Stops where weights have overflowed after `step` steps.
+    pub(crate) fn check_weights(&self, step: u64) -> Result<()> {
+        for (layer, stage) in self.stages.iter().enumerate() {
+            for weights in std::iter::once(&stage.layer).chain(&stage.scores) {
+                let found = weights.weight_rms();
+                if !found.is_finite() {
+                    return Err(Error::NotFinite { layer, step, found });
+                }
+            }
+        }
+        let found = self.head.iter().flat_map(Head::parts).map(|(_, layer)| f64::from(layer.weight_rms()));
+        found.into_iter().try_for_each(|found| check_head(found, step))
     }
 
     /// The readouts that this network offers.

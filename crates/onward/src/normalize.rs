@@ -9,9 +9,11 @@ pub const TINY: f32 = 1e-10;
 
 impl Normalization {
     /// The number that each value of a sample is multiplied by, where that is all this normalisation does.
-    /// `squares` is `Σ x²` over the sample's `width` values.
+    /// `squares` is `Σ x²` over the sample's `width` values. Where that has overflowed there is no such number: NaN, so that
+    /// whoever reads the sample finds out, and not 0.
     pub fn scale(self, squares: f32, width: usize) -> f32 {
         match self {
+            _ if !squares.is_finite() => f32::NAN,
             Normalization::Rms | Normalization::Layer => 1.0 / (TINY + (squares / width as f32).sqrt()),
             Normalization::Length => 1.0 / (TINY + squares.sqrt()),
             Normalization::None => 1.0,

@@ -51,7 +51,7 @@ impl ObjectiveSettings {
 }
 
 /// Turns logits `(R, K)` into probabilities and `d = target − p: (R, K)`, uphill in log likelihood. Returns the summed
-/// cross-entropy.
+/// cross-entropy, which is NaN where a logit is not finite.
 pub(crate) fn cross_entropy(logits: &mut [f32], labels: &[u32], d: &mut Vec<f32>) -> f64 {
     let classes = logits.len() / labels.len().max(1);
     d.resize(logits.len(), 0.0);
@@ -60,7 +60,9 @@ pub(crate) fn cross_entropy(logits: &mut [f32], labels: &[u32], d: &mut Vec<f32>
         softmax(p);
         d.iter_mut().zip(p.iter()).for_each(|(d, p)| *d = -p);
         d[label as usize] += 1.0;
-        loss -= f64::from(p[label as usize].max(f32::MIN_POSITIVE).ln());
+        let own = p[label as usize];
+        // Not `max`, which would hide NaN.
+        loss -= f64::from(if own < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { own }.ln());
     }
     loss
 }
@@ -91,6 +93,43 @@ mod tests {
                 let numeric = -(loss(a, b + h) - loss(a, b - h)) / (2.0 * h);
                 assert!((terms.negative - numeric).abs() < 1e-4, "{objective:?} {a} {b}: {terms:?}, found {numeric}");
             }
+        }
+    }
+
+    #[test]
+    fn losses_are_those_of_the_formulas() {
+        let close =
+            |found: f32, expected: f64| assert!((f64::from(found) - expected).abs() < 1e-6, "{found}, {expected}");
+        let terms = ObjectiveSettings::Logistic.terms(1.0, -2.0);
+        close(terms.loss, (1.0 + (-1f64).exp()).ln() + (1.0 + (-2f64).exp()).ln());
+        close(terms.positive, 1.0 / (1.0 + 1f64.exp()));
+        close(terms.negative, -1.0 / (1.0 + 2f64.exp()));
+        let terms = ObjectiveSettings::Symmetric.terms(1.0, 3.0);
+        close(terms.loss, (1.0 + 2f64.exp()).ln());
+        close(terms.positive, 1.0 / (1.0 + (-2f64).exp()));
+        assert_eq!(terms.negative, -terms.positive);
+        let pairs = [ObjectiveSettings::Logistic, ObjectiveSettings::Symmetric].map(|objective| objective.rows());
+        let alone = [ObjectiveSettings::PerClass, ObjectiveSettings::MonoForward].map(|objective| objective.rows());
+        assert_eq!((pairs, alone), ([2, 2], [1, 1]));
+    }
+
+    #[test]
+    fn cross_entropy_is_summed_and_shows_what_is_not_finite() {
+        let (mut logits, mut d) = ([0.0, 3f32.ln(), 0.0, 0.0], vec![9.0; 7]);
+        let loss = cross_entropy(&mut logits, &[1, 0], &mut d);
+        for (found, expected) in logits.iter().zip([0.25, 0.75, 0.5, 0.5]) {
+            assert!((found - expected).abs() < 1e-6, "{logits:?}");
+        }
+        for (found, expected) in d.iter().zip([-0.25, 0.25, 0.5, -0.5]) {
+            assert!((found - expected).abs() < 1e-6, "{d:?}");
+        }
+        assert_eq!(d.len(), 4);
+        assert!((loss - (4f64 / 3.0).ln() - 2f64.ln()).abs() < 1e-6, "{loss}");
+        // Of the least likely: as large as can be told, not infinite.
+        let least = -f64::from(f32::MIN_POSITIVE).ln();
+        assert!((cross_entropy(&mut [0.0, 1e9], &[0], &mut d) - least).abs() < 1e-5);
+        for odd in [f32::NAN, f32::INFINITY] {
+            assert!(cross_entropy(&mut [0.0, odd], &[0], &mut d).is_nan());
         }
     }
 

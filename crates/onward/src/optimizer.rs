@@ -85,3 +85,49 @@ impl Step {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_has_the_schedules_rate_and_the_batchs_share() {
+        let settings = OptimizerSettings {
+            kind: OptimizerKind::Smoothed,
+            rate: 0.25,
+            momentum: 0.75,
+            weight_cost: 0.125,
+            second_momentum: 0.5,
+            ..Default::default()
+        };
+        let smoothed = Step::Smoothed { momentum: 0.75, share: 0.0625, rate: 0.125, cost: 0.125 };
+        assert_eq!(Step::new(&settings, 0.5, 4, 7), smoothed);
+        let adam = OptimizerSettings { kind: OptimizerKind::Adam, ..settings };
+        let (momentum, share, second, per_row, rate, cost) = (0.75, 0.0625, 0.5, 0.25, 0.125, 0.125);
+        let step = |m_scale, s_scale| Step::Adam { momentum, share, second, per_row, m_scale, s_scale, rate, cost };
+        assert_eq!(Step::new(&adam, 0.5, 4, 0), step(4.0, 2.0), "the first step undoes all smoothing");
+        assert_eq!(Step::new(&adam, 0.5, 4, 1), step(1.0 / (1.0 - 0.5625), 1.0 / 0.75));
+        assert_eq!(smoothed.without_cost(), Step::Smoothed { momentum: 0.75, share: 0.0625, rate: 0.125, cost: 0.0 });
+        let Step::Adam { cost, .. } = step(1.0, 1.0).without_cost() else { unreachable!() };
+        assert_eq!(cost, 0.0);
+        assert_eq!(step(1.0, 1.0).part(true, false), step(1.0, 1.0));
+    }
+
+    #[test]
+    fn the_first_part_smooths_and_the_last_one_moves() {
+        let whole = Step::Smoothed { momentum: 0.75, share: 0.5, rate: 0.25, cost: 0.125 };
+        let part = |momentum, rate| Step::Smoothed { momentum, share: 0.5, rate, cost: 0.125 };
+        assert_eq!(whole.part(true, true), whole);
+        assert_eq!(whole.part(true, false), part(0.75, 0.0));
+        assert_eq!(whole.part(false, false), part(1.0, 0.0));
+        assert_eq!(whole.part(false, true), part(1.0, 0.25));
+    }
+
+    #[test]
+    fn equal_lengths_are_the_root_mean_square() {
+        let mut squares = [4.0, 0.0, 8.0, 36.0];
+        equal_gains(&mut squares);
+        assert_eq!(squares, [3f32.sqrt(), 1.0, 1.5f32.sqrt(), (1.0f32 / 3.0).sqrt()]);
+        equal_gains(&mut []);
+    }
+}

@@ -37,6 +37,12 @@ pub fn vectors() -> &'static str {
     "scalar"
 }
 
+/// `max(0, ·)`. What is not finite stays so, `−∞` too, for it may be an overflow on the way to anything: then `Σ y²` shows it.
+#[inline(always)]
+pub(crate) fn rectify(y: f32) -> f32 {
+    if (f32::MIN..=0.0).contains(&y) { 0.0 } else { y }
+}
+
 /// `Σ y²`, in lanes that vectors can hold.
 #[inline(always)]
 pub(crate) fn sum_of_squares(y: &[f32]) -> f32 {

@@ -89,7 +89,10 @@ impl Layer for ReferenceDense {
             }
             match self.activation {
                 Activation::Linear => {}
-                Activation::Relu => pre.iter_mut().for_each(|pre| *pre = pre.max(0.0)),
+                // Not `max`, which would make 0 of NaN; an infinity shall be seen too.
+                Activation::Relu => {
+                    pre.iter_mut().filter(|pre| **pre <= 0.0 && pre.is_finite()).for_each(|pre| *pre = 0.0);
+                }
                 Activation::StudentT(freedom) => {
                     let nu = f64::from(freedom);
                     y.derivative.extend(pre.iter().map(|a| ((nu + 1.0) * a / (nu + a * a)) as f32));

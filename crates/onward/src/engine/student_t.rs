@@ -5,7 +5,7 @@ use crate::pass::Activity;
 use rayon::prelude::*;
 
 /// From a product's results `a` to `y = ½(ν + 1)·log(1 + a²/ν)` and its derivative `(ν + 1)·a/(ν + a²)`, and `Σ y²`.
-#[expect(clippy::eq_op, reason = "`a - a` is NaN for what is not finite")]
+#[expect(clippy::eq_op, reason = "`a² − a²` is NaN for what is not finite")]
 pub(crate) fn apply(freedom: f32, y: &mut Activity) {
     let width = y.width().max(1);
     let Activity { values, squares, derivative, .. } = y;
@@ -15,10 +15,10 @@ pub(crate) fn apply(freedom: f32, y: &mut Activity) {
         vectorised(|| {
             let (above, inverse) = (freedom + 1.0, 1.0 / freedom);
             for (y, derivative) in y.iter_mut().zip(derivative) {
-                let a = *y;
-                *derivative = above * a / (freedom + a * a);
-                // What is not finite stays so, and is found: `a − a` is 0 or NaN.
-                *y = 0.5 * above * ln(1.0 + inverse * a * a) + (a - a);
+                let (a, square) = (*y, *y * *y);
+                *derivative = above * a / (freedom + square);
+                // What overflows is not hidden by the logarithm: `a² − a²` is 0 or NaN.
+                *y = 0.5 * above * ln(1.0 + inverse * square) + (square - square);
             }
             *squares = sum_of_squares(y);
         });
@@ -54,8 +54,8 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_not_hidden() {
         let mut y = Activity::default();
-        y.resize(2, 2);
-        y.values.copy_from_slice(&[0.0, f32::INFINITY, f32::NAN, -1.0]);
+        y.resize(3, 2);
+        y.values.copy_from_slice(&[0.0, f32::INFINITY, f32::NAN, -1.0, 0.0, 2e19]);
         apply(1.0, &mut y);
         assert_eq!((y.values[0], y.derivative[0]), (0.0, 0.0));
         assert!(y.values[1].is_nan() && y.values[2].is_nan() && y.squares.iter().all(|s| s.is_nan()));

@@ -3,7 +3,7 @@
 
 use super::Layer;
 use super::process::Process;
-use crate::engine;
+use crate::engine::{self, rectify};
 use crate::error::Result;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
@@ -96,20 +96,21 @@ impl Layer for BlackBox {
             }
             Does::Mix(mix) => {
                 mix.forward(x, y);
-                y.values.iter_mut().for_each(|y| *y = (3.0 * *y).sin().max(0.0));
+                y.values.iter_mut().for_each(|y| *y = rectify((3.0 * *y).sin()));
             }
             Does::Noise { deviation } => self.rows(x, y, |x, y| {
                 let mut luck = self.luck(x);
                 for (y, x) in y.iter_mut().zip(x) {
                     let noise: f32 = StandardNormal.sample(&mut luck);
-                    *y = (x + deviation * noise).max(0.0);
+                    *y = rectify(x + deviation * noise);
                 }
             }),
             Does::Binary => self.rows(x, y, |x, y| {
                 let mut luck = self.luck(x);
                 for (y, x) in y.iter_mut().zip(x) {
                     let p = crate::objective::sigmoid(4.0 * (x - 1.0));
-                    *y = if luck.random::<f32>() < p { 1.0 } else { 0.0 };
+                    let on = if luck.random::<f32>() < p { 1.0 } else { 0.0 };
+                    *y = if p.is_nan() { p } else { on };
                 }
             }),
             Does::Process(process) => process.answer(&x.dense(), self.inputs, &mut y.values),

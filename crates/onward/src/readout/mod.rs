@@ -93,8 +93,8 @@ impl Network {
     /// Reads out the labels of every sample.
     ///
     /// # Errors
-    /// [`Error::Data`] where the samples have another shape than the network's, or the readout needs a head that the
-    /// network does not have.
+    /// [`Error::Data`] where the samples have another shape than the network's, the readout needs a head that the
+    /// network does not have, or a score overflows.
     pub fn predict(&self, data: &Dataset, readout: Readout) -> Result<Predictions> {
         if data.shape() != self.shape() {
             let (found, expected) = (data.shape(), self.shape());
@@ -136,6 +136,15 @@ impl Network {
                 Readout::ClassScores => class_scores::scores(self, &batch, &mut buffers),
             };
             self.check_faults()?;
+            if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+                return Err(Error::Data(format!(
+                    "sample {}: the {readout} readout gives class `{}` a score of {}: the sample's values, or the network's \
+                     weights, are too large for single precision",
+                    start + at / classes,
+                    self.class_names()[at % classes],
+                    scores[at]
+                )));
+            }
             scores.chunks_exact_mut(classes).for_each(softmax);
             probabilities.extend_from_slice(&scores);
         }

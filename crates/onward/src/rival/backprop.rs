@@ -9,7 +9,7 @@ use crate::optimizer::Step;
 use crate::pass::{Activity, Directions};
 use crate::random::Random;
 use crate::settings::Normalization;
-use crate::train::drop_out;
+use crate::train::{check_finite, check_head, drop_out};
 use rayon::prelude::*;
 
 /// Memory of a step, used again by the next.
@@ -66,7 +66,7 @@ impl Backprop {
     /// One step on a batch. Returns the mean cross-entropy.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where an activity overflows; [`Error::Setting`] where a layer has no derivative.
+    /// [`Error::NotFinite`] and [`Error::HeadNotFinite`] where an activity or the loss overflows; [`Error::Setting`] where a layer has no derivative.
     pub fn step(&mut self, network: &mut Network, batch: &Batch, plan: &Plan<'_>, dropout: &mut Random) -> Result<f64> {
         let samples = batch.len();
         let size = samples.div_ceil(plan.parts);
@@ -78,6 +78,7 @@ impl Backprop {
             self.rows.fill(network, batch, part.clone().map(|n| (n, Label::Neutral)));
             self.forward(network, batch, plan, dropout)?;
             loss += cross_entropy(&mut self.logits, &batch.labels[part.clone()], &mut self.head.values);
+            check_head(loss, plan.taken)?;
             self.head.rows.clear();
             self.head.rows.extend(0..part.len() as u32);
             self.backward(network, batch, plan, steps)?;
@@ -100,9 +101,7 @@ impl Backprop {
                 None => stage.layer.forward(&first, answered),
                 Some(below) => stage.layer.forward(&below.passed().as_inputs(), answered),
             }
-            if let Some(found) = answered.squares.iter().copied().find(|squares| !squares.is_finite()) {
-                return Err(Error::NotFinite { layer: l, step: plan.taken, found });
-            }
+            check_finite(answered, l, plan.taken)?;
             if plan.dropout > 0.0 || stage.normalization == Normalization::Layer {
                 let passed = passed.get_or_insert_default();
                 passed.clone_from(answered);

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::objective::cross_entropy;
 use crate::pass::Activity;
+use crate::train::check_head;
 use serde::{Deserialize, Serialize};
 
 /// Memory of a step, used again by the next.
@@ -62,7 +63,7 @@ impl Perturbation {
     /// mean cross-entropy of the two.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the loss overflows; [`Error::Setting`] where a layer cannot be nudged.
+    /// [`Error::HeadNotFinite`] where the loss overflows; [`Error::Setting`] where a layer cannot be nudged.
     pub fn step(
         &mut self,
         network: &mut Network,
@@ -76,9 +77,7 @@ impl Perturbation {
         perturb(network, nudge, -2.0 * size)?;
         let below = self.loss(network, batch);
         let slope = (above - below) / f64::from(2.0 * size);
-        if !slope.is_finite() {
-            return Err(Error::NotFinite { layer: 0, step: nudge.taken, found: slope as f32 });
-        }
+        check_head(slope, nudge.taken)?;
         estimates.count += 1;
         estimates.sum += slope;
         estimates.squares += slope * slope;

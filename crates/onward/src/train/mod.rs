@@ -11,6 +11,6 @@ mod sweeps;
 mod totals;
 mod trainer;
 
-pub(crate) use stage::drop_out;
+pub(crate) use stage::{check_finite, check_head, drop_out};
 pub(crate) use totals::Totals;
 pub use trainer::{Position, Trainer};

@@ -8,7 +8,7 @@ use crate::random::stream;
 use crate::recurrent::Held;
 use crate::train::Trainer;
 use crate::train::directions;
-use crate::train::stage::check_finite;
+use crate::train::stage::{check_finite, check_loss};
 
 impl Trainer {
     /// A recurrent network's step: states start from a bottom-up pass, which the head reads, and run on with the true label
@@ -62,7 +62,9 @@ impl Trainer {
                 check_finite(y, l, position.step)?;
                 let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
                 let d = &mut work.scratch.direction;
-                loss += directions::of_pairs(stage, &recipe, position.step, y, totals, &mut work.solved, d);
+                let own = directions::of_pairs(stage, &recipe, position.step, y, totals, &mut work.solved, d);
+                check_loss(own, l, position.step)?;
+                loss += own;
                 stage.layer.update(&x, &work.scratch.direction, &step);
                 work.states.take_in(l, recipe.recurrent.keep);
             }

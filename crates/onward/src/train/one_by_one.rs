@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::network::take_turns;
 use crate::pass::Directions;
 use crate::train::Trainer;
-use crate::train::stage::check_finite;
+use crate::train::stage::{check_finite, check_loss};
 use crate::train::stream::one_step;
 
 impl Trainer {
@@ -61,8 +61,9 @@ impl Trainer {
                     stage.normalization.apply(y);
                 }
             }
-            for (logits, totals) in logits.iter().zip(&mut self.totals.layers) {
+            for (l, (logits, totals)) in logits.iter().zip(&mut self.totals.layers).enumerate() {
                 let terms = recipe.objective.terms(logits[0], logits[1]);
+                check_loss(terms.loss.into(), l, taken)?;
                 totals.loss += f64::from(terms.loss);
                 totals.wrong += u64::from(logits[0] <= logits[1]);
                 loss += f64::from(terms.loss);

@@ -50,7 +50,7 @@ impl Layers<'_> {
     /// to learn from, and adds the summed loss of all samples and layers to `loss`.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where an activity overflows.
+    /// [`Error::NotFinite`] where an activity or the loss overflows.
     pub fn learn(
         &mut self,
         x: &Inputs<'_>,
@@ -70,10 +70,12 @@ impl Layers<'_> {
             check_finite(y, l, lesson.taken)?;
             if lesson.learning.contains(&l) && stage.layer.learns() {
                 let d = &mut scratch.direction;
-                *loss += match lesson.recipe.objective.by_class() {
+                let own = match lesson.recipe.objective.by_class() {
                     false => directions::of_pairs(stage, lesson.recipe, lesson.taken, y, totals, solved, d),
                     true => directions::of_classes(stage, lesson, y, totals, solved, d),
                 };
+                check_loss(own, l, lesson.taken)?;
+                *loss += own;
                 stage.layer.update(x, &scratch.direction, &lesson.step);
             }
             stage.normalization.apply(y);
@@ -96,6 +98,18 @@ pub(crate) fn check_finite(y: &Activity, l: usize, step: u64) -> Result<()> {
         Some(found) => Err(Error::NotFinite { layer: l, step, found }),
         None => Ok(()),
     }
+}
+
+/// # Errors
+/// [`Error::NotFinite`] where the loss of layer `l` has overflowed.
+pub(crate) fn check_loss(loss: f64, l: usize, step: u64) -> Result<()> {
+    if loss.is_finite() { Ok(()) } else { Err(Error::NotFinite { layer: l, step, found: loss as f32 }) }
+}
+
+/// # Errors
+/// [`Error::HeadNotFinite`] where the head's loss has overflowed.
+pub(crate) fn check_head(loss: f64, step: u64) -> Result<()> {
+    if loss.is_finite() { Ok(()) } else { Err(Error::HeadNotFinite { step, found: loss }) }
 }
 
 /// The draws of a step's dropout, after those for `drawn` activities.

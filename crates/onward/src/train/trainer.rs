@@ -14,7 +14,7 @@ use crate::rival;
 use crate::settings::{OptimizerKind, Order, Recipe, Rule};
 use crate::train::pipeline::Occupancy;
 use crate::train::rest::Rest;
-use crate::train::stage::Scratch;
+use crate::train::stage::{Scratch, check_head};
 use crate::train::sweeps::head_step;
 use crate::train::totals::Totals;
 use rand::seq::SliceRandom;
@@ -287,7 +287,8 @@ impl Trainer {
     /// Trains until every epoch is done or the observer says stop.
     ///
     /// # Errors
-    /// As [`Trainer::check`]; also [`Error::NotFinite`] where a layer's activity overflows.
+    /// As [`Trainer::check`]; also [`Error::NotFinite`] and [`Error::HeadNotFinite`] where an activity, a loss or a weight
+    /// overflows.
     pub fn fit(&mut self, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
         if self.is_pipelined() {
             return self.fit_along(&mut self.threads()?, data, observer);
@@ -300,7 +301,7 @@ impl Trainer {
                 let step = self.step(data)?;
                 observer.observe(Event::Step(&step), self)
             } else {
-                let epoch = self.end_epoch();
+                let epoch = self.end_epoch()?;
                 observer.observe(Event::Epoch(&epoch), self)
             };
         }
@@ -365,6 +366,7 @@ impl Trainer {
             }
         };
         self.network.check_faults()?;
+        check_head(self.totals.head_loss, position.step)?;
         if recipe.optimizer.equal_lengths {
             for l in self.learning() {
                 let layer = &mut self.network.stages[l].layer;
@@ -488,7 +490,11 @@ impl Trainer {
     }
 
     /// Closes the current epoch: what it was like, and on to the next.
-    pub(super) fn end_epoch(&mut self) -> EpochReport {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] and [`Error::HeadNotFinite`] where weights have overflowed: units that are off would hide it.
+    pub(super) fn end_epoch(&mut self) -> Result<EpochReport> {
+        self.network.check_weights(self.position.step)?;
         let report = self.so_far();
         self.totals = Totals::none(&self.network);
         if let Some(rest) = &mut self.rest {
@@ -497,7 +503,7 @@ impl Trainer {
         self.position.epoch += 1;
         self.position.step_of_epoch = 0;
         self.order.clear();
-        report
+        Ok(report)
     }
 
     /// What the current epoch has been like so far, as [`Event::Epoch`] will tell it at its end.

@@ -8,7 +8,7 @@ pub(crate) mod taps;
 pub(crate) mod update;
 
 use crate::engine::pool::Pool;
-use crate::engine::{student_t, sum_of_squares, vectorised};
+use crate::engine::{rectify, student_t, sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::{Step, equal_gains};
@@ -151,7 +151,7 @@ impl CpuDense {
                 }
                 y.iter_mut().zip(bias).for_each(|(y, b)| *y = *y * scale + b);
                 if relu {
-                    y.iter_mut().for_each(|y| *y = if *y > 0.0 || y.is_nan() { *y } else { 0.0 });
+                    y.iter_mut().for_each(|y| *y = rectify(*y));
                 }
                 sum_of_squares(y)
             })

@@ -5,6 +5,7 @@
 //! they are summed in panel order, so that the bits do not depend on how many threads there are.
 
 use super::panels::{Panels, WIDTH};
+use crate::engine::rectify;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -250,7 +251,7 @@ pub(super) fn finish(sums: &mut [f32; WIDTH], scale: f32, bias: Option<&[f32]>, 
         sums.iter_mut().for_each(|y| *y *= scale);
     }
     if relu {
-        sums.iter_mut().for_each(|y| *y = if *y > 0.0 || y.is_nan() { *y } else { 0.0 });
+        sums.iter_mut().for_each(|y| *y = rectify(*y));
     }
 }
 

@@ -4,7 +4,7 @@
 //! sharing out cost more than the product.
 
 use super::update::apply;
-use crate::engine::{sum_of_squares, vectorised};
+use crate::engine::{rectify, sum_of_squares, vectorised};
 use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::Step;
@@ -117,7 +117,7 @@ impl Layer for RowDense {
                     }
                     for ((y, sum), b) in to.iter_mut().zip(&sums).zip(bias) {
                         let pre = scale * sum + b;
-                        *y = if relu && pre < 0.0 { 0.0 } else { pre };
+                        *y = if relu { rectify(pre) } else { pre };
                     }
                 }
                 y.squares[r] = sum_of_squares(to);

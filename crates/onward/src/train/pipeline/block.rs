@@ -10,7 +10,7 @@ use crate::optimizer::Step;
 use crate::pass::{Activity, Directions};
 use crate::readout::Head;
 use crate::settings::Recipe;
-use crate::train::stage::{Layers, Lesson, Scratch};
+use crate::train::stage::{Layers, Lesson, Scratch, check_head};
 use crate::train::sweeps::head_step;
 use crate::train::totals::LayerTotals;
 use std::ops::Range;
@@ -199,14 +199,14 @@ impl Block {
                 return Err(Error::Data(format!("layer {l}: {why}")));
             }
         }
-        self.teach_head(packet);
+        let taught = self.teach_head(packet);
         self.seconds[count] += clock.lap();
-        Ok(())
+        taught
     }
 
     /// The head predicts, and learns.
-    fn teach_head(&mut self, packet: &mut Packet) {
-        let Some(head) = &mut self.head else { return };
+    fn teach_head(&mut self, packet: &mut Packet) -> Result<()> {
+        let Some(head) = &mut self.head else { return Ok(()) };
         let Packet { kept, labels, prediction, .. } = packet;
         let Work { answer, head_direction: d, .. } = &mut self.work;
         let classes = head.layers[0].outputs();
@@ -218,10 +218,12 @@ impl Block {
         d.rows.clear();
         d.rows.extend(0..labels.len() as u32);
         self.head_loss += cross_entropy(prediction, labels, &mut d.values);
+        check_head(self.head_loss, packet.taken)?;
         let step = head_step(&self.recipe, packet.gain, labels.len(), packet.taken);
         for (&l, y) in self.reads.iter().zip(kept.iter()) {
             head.update(l, &y.as_inputs(), d, &step);
         }
+        Ok(())
     }
 }
 

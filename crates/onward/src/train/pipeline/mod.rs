@@ -97,7 +97,7 @@ impl Trainer {
             self.check(data)?;
             let left = self.steps_of_this_epoch(data).saturating_sub(self.position.step_of_epoch);
             if left == 0 {
-                let epoch = self.end_epoch();
+                let epoch = self.end_epoch()?;
                 flow = observer.observe(Event::Epoch(&epoch), self);
                 continue;
             }
