@@ -55,7 +55,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{LabelPlace, Precision};
+    use crate::settings::{LabelPlace, NegativesKind, Precision};
     use crate::tensor::{Numbers, Tensor};
     use crate::{Recipe, Shape, Values};
 
@@ -63,7 +63,7 @@ mod tests {
     fn silent_units_and_squares_are_counted() {
         let mut recipe = Recipe::default();
         (recipe.network.layers, recipe.network.label) = (vec![3.into()], LabelPlace::None);
-        recipe.engine.precision = Precision::Reference;
+        (recipe.engine.precision, recipe.negatives.kind) = (Precision::Reference, NegativesKind::Hybrid);
         recipe.network.input_normalization = crate::settings::Normalization::None;
         let mut network = Network::new(recipe, Shape::features(2), &["a", "b"].map(String::from)).unwrap();
         let layer = &mut network.stages[0].layer;
