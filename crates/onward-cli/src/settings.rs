@@ -282,6 +282,16 @@ pub const SETTINGS: &[Setting] = &[
         "Backpropagation: the gradient goes through black boxes as if they were not there; else such networks are refused.",
     ),
     setting("rival.nudge", Number(1e-9, 1.0), "Perturbation: how far each weight is nudged."),
+    setting(
+        "hardware.gain",
+        Number(0.0, 10.0),
+        "Imprecise hardware: each weight is read through a gain of its own, 1 give or take this standard deviation, that no rule knows.",
+    ),
+    setting(
+        "hardware.noise",
+        Number(0.0, 10.0),
+        "Imprecise hardware: each weight is read with an offset of its own, of this standard deviation in multiples of the initial weights.",
+    ),
 ];
 
 /// The kinds of layers that are written as tables, with their settings; those with a default may be left out.

@@ -60,6 +60,15 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
     assert!(text.contains("of 60,000") && !text.contains("every-label"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
+    let text = out(folder, &["eval", "a", "--readout=one-pass", "--probe", "--data=mnist"]);
+    let probed: Vec<f64> = ["input", "layer 0", "layer 1"]
+        .iter()
+        .map(|name| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().rev().nth(1).unwrap())
+        .map(|error| error.parse().unwrap())
+        .collect();
+    // A linear softmax on the pixels, after five passes over 10,000 digits, is wrong on about a tenth.
+    assert!((8.0..14.0).contains(&probed[0]) && probed[1..].iter().all(|error| *error < 20.0), "{text}");
+
     let text = out(folder, &["inspect", "a", "--tensors"]);
     for expected in ["default, seed 5", "after epoch 4 and 400 steps: finished", "784→64", "network.layers = [64, 64]"]
     {

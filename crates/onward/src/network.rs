@@ -6,7 +6,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::goodness::{Goodness, Measure};
 use crate::layer::fields::Source;
-use crate::layer::{Activation, Dense, Layer, Make, Plan};
+use crate::layer::{Activation, Dense, Imprecise, Layer, Make, Plan};
 use crate::pass::{Activity, Inputs};
 use crate::peer::Peer;
 use crate::random::stream;
@@ -337,6 +337,16 @@ impl Network {
     }
 }
 
+/// Layer `l` with its initial weights, on whatever hardware.
+fn layer(recipe: &Recipe, plan: &Plan, make: Make, l: usize) -> Result<Box<dyn Layer>> {
+    let build = || plan.build(make, &mut stream(recipe.seed.0, "weights", l as u64));
+    if recipe.hardware.is_precise() || !plan.learns() {
+        return build();
+    }
+    let mut random = stream(recipe.seed.0, "hardware", l as u64);
+    Ok(Box::new(Imprecise::new(build()?, build()?, recipe.hardware, &mut random)))
+}
+
 /// A recipe's goodness for data of so many classes: where layers tell the label by it, each class has a group of units.
 fn goodness(recipe: &Recipe, classes: usize) -> GoodnessSettings {
     let per_class = recipe.rule == Rule::ForwardForward && recipe.objective == ObjectiveSettings::PerClass;
@@ -382,7 +392,7 @@ pub(crate) fn build_stages(
             engine::dense(recipe.engine.precision, dense)
         });
         stages.push(Stage {
-            layer: plan.build(make, &mut stream(recipe.seed.0, "weights", l as u64))?,
+            layer: layer(recipe, plan, make, l)?,
             measure: Measure::new(&goodness, locations, channels),
             peer: Peer::new(recipe.peer, outputs),
             normalization: recipe.network.normalization,

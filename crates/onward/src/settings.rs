@@ -40,6 +40,25 @@ pub struct Recipe {
     pub training: TrainingSettings,
     /// What only the rules that Forward-Forward is compared with need.
     pub rival: RivalSettings,
+    /// How well the device that computes holds its weights.
+    pub hardware: HardwareSettings,
+}
+
+/// Imprecise hardware: each weight is read through a gain and an offset of its own, fixed by the seed and known to no rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HardwareSettings {
+    /// The standard deviation of the gains around 1, 0 to 10.
+    pub gain: f32,
+    /// The standard deviation of the offsets, in multiples of the initial weights' root mean square, 0 to 10.
+    pub noise: f32,
+}
+
+impl HardwareSettings {
+    /// Whether weights are read as they are.
+    pub fn is_precise(&self) -> bool {
+        self.gain == 0.0 && self.noise == 0.0
+    }
 }
 
 /// What only backpropagation and perturbation need.
@@ -1008,6 +1027,8 @@ impl Recipe {
         }
         range("rival.parts", self.rival.parts, 1, 65_536)?;
         range("rival.nudge", self.rival.nudge, f32::MIN_POSITIVE, 1.0)?;
+        range("hardware.gain", self.hardware.gain, 0.0, 10.0)?;
+        range("hardware.noise", self.hardware.noise, 0.0, 10.0)?;
         if self.rule != Rule::ForwardForward {
             let refused = |key: &str, why: &str| {
                 Err(Error::setting(key, format!("{why}, but `rule` is not \"forward-forward\": set one of them back")))

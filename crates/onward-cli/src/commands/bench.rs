@@ -1,5 +1,6 @@
 //! `onward bench`: how fast this machine trains, and how close that is to what it can do.
 
+mod experiments;
 mod plan;
 
 use crate::commands::stream;
@@ -36,7 +37,7 @@ pub struct Args {
     /// Threads to compute with; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Of the kinds, only those whose name begins so.
+    /// Of the kinds or experiments, only those whose name begins so.
     #[arg(long, value_name = "NAME")]
     kind: Option<String>,
     /// The network between the machines of a plan: gigabits a second.
@@ -76,6 +77,8 @@ enum What {
     Stream,
     /// Error and time of early exit, by the margin that is enough (trains a network first).
     Exit,
+    /// How long each experiment would take here; only if named.
+    Experiments,
 }
 
 /// Measures, and prints.
@@ -95,10 +98,10 @@ pub fn run(args: &Args) -> Result<()> {
     let threads = if args.threads > 0 { args.threads } else { std::thread::available_parallelism()?.get() };
     let bench = Bench { args, threads, data: onward_mnist::train() };
     bench.recipe(&args.layers, args.batch, Precision::F32).check()?;
-    let wanted = |what| args.what.is_empty() || args.what.contains(&what);
+    let wanted = |what| args.what.contains(&what) || (args.what.is_empty() && what != What::Experiments);
     let mut all = serde_json::Map::new();
     all.insert("threads".into(), threads.into());
-    let parts: [(What, &str, Part<'_>); 10] = [
+    let parts: [(What, &str, Part<'_>); 11] = [
         (What::Limits, "limits", Bench::limits),
         (What::Step, "step", Bench::step),
         (What::Evaluate, "evaluate", Bench::evaluate),
@@ -109,6 +112,7 @@ pub fn run(args: &Args) -> Result<()> {
         (What::Plan, "plan", Bench::plan),
         (What::Stream, "stream", |bench| stream::bench::measure(bench.args.seconds)),
         (What::Exit, "exit", Bench::exit),
+        (What::Experiments, "experiments", Bench::experiments),
     ];
     for (what, name, measure) in parts {
         if wanted(what) {
@@ -382,6 +386,11 @@ impl Bench<'_> {
         Ok((Value::Object(value), text))
     }
 
+    /// What the names of kinds or experiments are to begin with.
+    fn asked(&self) -> &str {
+        self.args.kind.as_deref().unwrap_or_default()
+    }
+
     fn kinds(&self) -> Result<(Value, String)> {
         let limits = Limits::measure(self.threads);
         let colour = colour_noise()?;
@@ -414,7 +423,7 @@ impl Bench<'_> {
             ("default, perturbation", with("default", |r| r.rule = Rule::Perturbation)?, &self.data),
             ("cifar10-backprop", plain("cifar10-backprop")?, &colour),
         ];
-        let asked = self.args.kind.as_deref().unwrap_or_default();
+        let asked = self.asked();
         if !kinds.iter().any(|(name, ..)| name.starts_with(asked)) {
             let names = kinds.map(|(name, ..)| name).join("\", \"");
             return Err(Usage(format!("--kind {asked}: expected the beginning of one of \"{names}\"")).into());

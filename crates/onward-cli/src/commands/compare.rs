@@ -11,7 +11,7 @@ use crate::settings::parse_flag;
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
-use onward::settings::{BlackBoxSettings, LayerSettings, Rule};
+use onward::settings::{BlackBoxSettings, Frames, LayerSettings, ProcessSettings, Rule};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +29,9 @@ pub struct Args {
     /// Put such a black box between every two layers.
     #[arg(long, value_enum, value_name = "KIND")]
     black_box: Option<BoxChoice>,
+    /// The program that answers where the black box is a process, such as "python3 black_box.py".
+    #[arg(long, value_name = "COMMAND", required_if_eq("black_box", "process"))]
+    program: Option<String>,
     /// Change a setting for every rule.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -96,7 +99,7 @@ impl Choice {
     }
 }
 
-/// A black box; programs are put in with a file of your own.
+/// A black box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum BoxChoice {
     /// Four levels.
@@ -107,6 +110,8 @@ enum BoxChoice {
     Noise,
     /// Each activity becomes 1 or 0, at random.
     Binary,
+    /// A program of yours (--program) answers a row of as many numbers for each row, in binary frames.
+    Process,
 }
 
 /// Trains what is not trained yet, and compares.
@@ -120,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
         experiment = experiment.with(customary.chain(set).collect::<Result<Vec<_>, _>>()?)?;
         experiment.recipe.rule = choice.rule();
         if let Some(kind) = args.black_box {
-            experiment.recipe.network.layers = between(&experiment.recipe.network.layers, kind);
+            experiment.recipe.network.layers = between(&experiment.recipe.network.layers, kind, args)?;
         }
         Ok(experiment)
     };
@@ -171,21 +176,33 @@ fn changes(args: &Args) -> Result<Vec<(String, Value)>> {
 }
 
 /// The layers with a black box between every two.
-fn between(layers: &[LayerSettings], kind: BoxChoice) -> Vec<LayerSettings> {
-    let black_box = LayerSettings::BlackBox(match kind {
-        BoxChoice::Quantiser => BlackBoxSettings::Quantiser { levels: 4 },
-        BoxChoice::Random => BlackBoxSettings::Random,
-        BoxChoice::Noise => BlackBoxSettings::Noise { deviation: 0.5 },
-        BoxChoice::Binary => BlackBoxSettings::Binary,
-    });
+fn between(layers: &[LayerSettings], kind: BoxChoice, args: &Args) -> Result<Vec<LayerSettings>> {
+    let black_box = |below: &LayerSettings| {
+        Ok(LayerSettings::BlackBox(match kind {
+            BoxChoice::Quantiser => BlackBoxSettings::Quantiser { levels: 4 },
+            BoxChoice::Random => BlackBoxSettings::Random,
+            BoxChoice::Noise => BlackBoxSettings::Noise { deviation: 0.5 },
+            BoxChoice::Binary => BlackBoxSettings::Binary,
+            BoxChoice::Process => {
+                let LayerSettings::Dense(outputs) = *below else {
+                    let problem = "--black-box process: it answers as many numbers as it gets, which is known here for fully \
+                                   connected layers alone; put it into a file of your own, with its `outputs`";
+                    return Err(Usage(problem.into()));
+                };
+                let program = args.program.as_deref().unwrap_or_default();
+                let command = program.split_whitespace().map(String::from).collect();
+                BlackBoxSettings::Process(ProcessSettings { command, outputs, frames: Frames::Binary, timeout: 10.0 })
+            }
+        }))
+    };
     let mut all = Vec::new();
     for layer in layers {
-        if !all.is_empty() {
-            all.push(black_box.clone());
+        if let Some(below) = all.last() {
+            all.push(black_box(below)?);
         }
         all.push(layer.clone());
     }
-    all
+    Ok(all)
 }
 
 /// Trains in a process of its own, whose peak memory is then this rule's alone.

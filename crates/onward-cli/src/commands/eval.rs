@@ -6,7 +6,7 @@ use crate::trained::Trained;
 use crate::{source, terminal};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use onward::{Dataset, Evaluation, Network, Readout};
+use onward::{Dataset, Evaluation, Network, ProbeSettings, Readout};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -30,6 +30,9 @@ pub struct Args {
     /// How labels are read out [default: every way that the network offers]
     #[arg(long, value_enum)]
     readout: Option<Choice>,
+    /// Also train a linear softmax on what each layer hands up, to see what it knows of the classes
+    #[arg(long)]
+    probe: bool,
     /// Print one JSON object, with everything
     #[arg(long)]
     json: bool,
@@ -71,10 +74,43 @@ pub fn run(args: &Args) -> Result<()> {
     let (source, data) = samples(args, &trained)?;
     let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect();
     let measured = measured.with_context(|| source.clone())?;
+    let probed = if args.probe { Some(probe(args, &trained, &network, &data)?) } else { None };
     if args.json {
-        return terminal::print(&format!("{:#}\n", as_json(&trained, &source, &network, &measured)));
+        let mut all = as_json(&trained, &source, &network, &measured);
+        if let Some(probed) = probed {
+            all["linear_probe"] = json!({ "input": probed[0], "layers": probed[1..] });
+        }
+        return terminal::print(&format!("{all:#}\n"));
     }
-    terminal::print(&as_text(&trained, &source, &network, &measured, terminal::columns()))
+    let mut text = as_text(&trained, &source, &network, &measured, terminal::columns());
+    if let Some(probed) = probed {
+        text.push_str(&probe_text(&probed));
+    }
+    terminal::print(&text)
+}
+
+/// Training samples that linear probes learn from at most: enough to tell layers apart in seconds.
+const PROBED: usize = 10_000;
+
+/// The error of a linear softmax on the input and on each layer, in per cent.
+fn probe(args: &Args, trained: &Trained, network: &Network, test: &Dataset) -> Result<Vec<f64>> {
+    let source = match &args.data {
+        Some(source) => source.clone(),
+        None => trained.data_source()?,
+    };
+    let (train, _) = source::open(&source)?;
+    let train = train.slice(0..train.len().min(PROBED))?;
+    network.linear_probe(&train, test, ProbeSettings::default()).context(source)
+}
+
+fn probe_text(errors: &[f64]) -> String {
+    let mut text =
+        String::from("\nLinear probe: the error of a softmax that learns from one layer's activities alone\n");
+    for (l, error) in errors.iter().enumerate() {
+        let what = if l == 0 { "input".into() } else { format!("layer {}", l - 1) };
+        let _ = writeln!(text, "{what:<12}{error:>6.2} %");
+    }
+    text
 }
 
 /// The samples to evaluate on, and where they come from.

@@ -38,5 +38,6 @@ pub fn run(args: &Args) -> Result<()> {
         writeln!(out, "    {}", experiment.about)?;
     }
     writeln!(out, "\nPAPER and ERROR: where the paper reports it, and its test error.")?;
+    writeln!(out, "How long each would take here: onward bench experiments.")?;
     Ok(writeln!(out, "Train one: onward train NAME. Print it as a file: onward experiments NAME.")?)
 }

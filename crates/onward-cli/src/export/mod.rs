@@ -72,6 +72,11 @@ impl Described {
         if readout == Readout::ClassScores {
             return Err("class scores cannot be exported yet; its one-pass readout can, where there is a head".into());
         }
+        if !recipe.hardware.is_precise() {
+            return Err(
+                "a network that learned on imprecise hardware is of use on that device alone (`hardware`)".into()
+            );
+        }
         if recipe.network.activation != ActivationKind::Relu {
             return Err("only networks of ReLU units can be exported (`network.activation`)".into());
         }

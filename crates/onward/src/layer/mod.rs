@@ -4,12 +4,14 @@ mod black_box;
 mod conv;
 mod few_channels;
 pub mod fields;
+mod imprecise;
 mod local;
 pub mod process;
 
 pub use black_box::{BlackBox, QUANTISED};
 pub use conv::Conv;
 pub use few_channels::FewChannels;
+pub use imprecise::Imprecise;
 pub use local::Local;
 
 use crate::Shape;

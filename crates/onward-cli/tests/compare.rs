@@ -1,0 +1,54 @@
+//! `onward compare` and `onward bench experiments`.
+#![cfg(unix)]
+
+use assert_cmd::cargo::cargo_bin;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(cargo_bin!("onward"));
+    command.current_dir(folder).stdin(Stdio::null()).args(arguments).output().unwrap()
+}
+
+/// A comparison of networks that train in no time.
+fn compare(folder: &Path, more: &[&str]) -> Output {
+    let tiny =
+        ["--limit=400", "--epochs=1", "--progress=none", "--set=network.layers=[24,20]", "--set=data.validation=100"];
+    run(folder, &[&["compare", "default-small", "--out=c"][..], &tiny, more].concat())
+}
+
+#[test]
+fn a_program_between_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    // `cat` answers each frame with itself: as if nothing were there.
+    let output = compare(folder.path(), &["--black-box=process", "--program=cat"]);
+    let (said, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{said}");
+    assert!(text.contains("backprop: refused.") && text.contains("straight_through"), "{text}");
+    let settings = std::fs::read_to_string(folder.path().join("c/forward-forward/experiment.toml")).unwrap();
+    assert!(settings.contains("command = [\"cat\"]") && settings.contains("outputs = 24"), "{settings}");
+
+    let output = compare(folder.path(), &["--black-box=process"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--program <COMMAND>"));
+    let fields = "network.layers=[{ kind = \"local\", channels = 4, field = 14, stride = 14 }, 20]";
+    let output = compare(folder.path(), &["--black-box=process", "--program=cat", "--set", fields]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("fully connected"));
+}
+
+#[test]
+fn what_an_experiment_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(
+        folder.path(),
+        &["bench", "experiments", "--kind=default-small", "--seconds=0.05", "--json", "--threads=1"],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let line = &found["experiments"][0];
+    assert_eq!(line["experiment"], "default-small");
+    assert_eq!(line["epochs"], 10);
+    let (rate, minutes) = (line["samples_per_second"].as_f64().unwrap(), line["minutes"].as_f64().unwrap());
+    assert!((minutes * 60.0 * rate - 10.0 * 10_000.0).abs() < 1.0, "{line}");
+}
