@@ -223,8 +223,12 @@ fn json_progress_is_json_lines() {
     let output = train(folder.path(), "a", &["--progress=json"]);
     let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["start", "epoch", "epoch", "epoch", "end"]);
-    assert_eq!(lines[4]["summary"]["experiment"], "default");
+    let told: Vec<&str> = events.iter().copied().filter(|event| *event != "warning").collect();
+    assert_eq!(told, ["start", "epoch", "epoch", "epoch", "end"]);
+    assert_eq!(lines.last().unwrap()["summary"]["experiment"], "default");
+    // Not every network of 32 units learns in 150 steps: whoever reads this is told so in the same form.
+    let warnings = lines.iter().filter(|line| line["event"] == "warning");
+    assert!(warnings.clone().all(|line| line["text"].is_string() && line["hint"].is_string()), "{events:?}");
 }
 
 #[test]
