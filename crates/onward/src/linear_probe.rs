@@ -5,11 +5,12 @@ use crate::dataset::Dataset;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::layer::{Activation, Dense, Layer};
-use crate::network::{Network, take_turns};
+use crate::network::Network;
+use crate::objective::cross_entropy;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::random::stream;
-use crate::readout::{ROWS, softmax};
+use crate::readout::{ROWS, best, softmax};
 use crate::settings::OptimizerSettings;
 use rand::seq::SliceRandom;
 
@@ -72,11 +73,9 @@ impl Network {
                 taken += 1;
                 self.layer_by_layer(train, samples, |l, y, labels| {
                     self.ask(&*probes[l], y, &mut answer);
-                    direction.rows = (0..labels.len() as u32).collect();
-                    direction.values.clear();
-                    direction.values.extend(answer.values.iter().map(|p| -p));
-                    let rows = direction.values.chunks_exact_mut(self.classes()).zip(labels);
-                    rows.for_each(|(d, &label)| d[label as usize] += 1.0);
+                    direction.rows.clear();
+                    direction.rows.extend(0..labels.len() as u32);
+                    cross_entropy(&mut answer.values, labels, &mut direction.values);
                     probes[l].update(y, &direction, &step);
                 })?;
             }
@@ -85,9 +84,9 @@ impl Network {
         for samples in all.chunks(ROWS) {
             self.layer_by_layer(test, samples, |l, y, labels| {
                 self.ask(&*probes[l], y, &mut answer);
-                let best = |row: &[f32]| (1..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best });
+                answer.values.chunks_exact_mut(self.classes()).for_each(softmax);
                 let rows = answer.values.chunks_exact(self.classes()).zip(labels);
-                wrong[l] += rows.filter(|(row, label)| best(row) != **label as usize).count();
+                wrong[l] += rows.filter(|(row, label)| best(row) != **label).count();
             })?;
         }
         Ok(wrong.into_iter().map(|wrong| 100.0 * wrong as f64 / test.len() as f64).collect())
@@ -100,11 +99,10 @@ impl Network {
         engine::dense(self.recipe().engine.precision, Dense { inputs, outputs, activation, bias: true, weights })
     }
 
-    /// A probe's probabilities `(R, K)`.
+    /// A probe's logits `(R, K)`.
     fn ask(&self, probe: &dyn Layer, y: &Inputs<'_>, answer: &mut Activity) {
         answer.resize(y.rows(), self.classes());
         probe.forward(y, answer);
-        answer.values.chunks_exact_mut(self.classes()).for_each(softmax);
     }
 
     /// Calls `each` with the input of these samples (0), and with what every layer hands up (1 on), and their labels.
@@ -119,14 +117,7 @@ impl Network {
         rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
         let first = rows.as_inputs(&batch, None);
         each(0, &first, &batch.labels);
-        for (l, stage) in self.stages().iter().enumerate() {
-            let (below, y) = take_turns(&mut buffers, l);
-            let x = if l == 0 { &first } else { &below };
-            y.resize(x.rows(), stage.layer.outputs());
-            stage.layer.forward(x, y);
-            stage.normalization.apply(y);
-            each(l + 1, &y.as_inputs(), &batch.labels);
-        }
+        self.sweep(&first, self.depth(), &mut buffers, |l, y| each(l + 1, &y.as_inputs(), &batch.labels));
         self.check_faults()
     }
 }

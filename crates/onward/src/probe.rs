@@ -8,7 +8,7 @@ use crate::negatives::{self, Negative, Negatives, Positive};
 use crate::network::{Network, take_turns};
 use crate::pass::Activity;
 use crate::random::stream;
-use crate::readout::{ROWS, softmax};
+use crate::readout::{ROWS, best, softmax};
 use crate::recurrent::{self, Held, States};
 use crate::settings::Rule;
 
@@ -222,11 +222,6 @@ impl Network {
         }
         negative
     }
-}
-
-/// The best of some scores; of equals, the first.
-fn best(scores: &[f32]) -> u32 {
-    (1..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best }) as u32
 }
 
 fn append<T>(all: &mut Option<Vec<T>>, more: Option<Vec<T>>) {

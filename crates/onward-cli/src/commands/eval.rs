@@ -71,10 +71,19 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
     readouts.iter().try_for_each(|readout| trained.check(&network, *readout))?;
-    let (source, data) = samples(args, &trained)?;
-    let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, &data, readout)).collect();
+    let from = match &args.data {
+        Some(source) => source.clone(),
+        None => trained.data_source()?,
+    };
+    let (train, test) = source::open(&from)?;
+    let (source, data) = samples(args, &from, &train, test.as_ref());
+    let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, data, readout)).collect();
     let measured = measured.with_context(|| source.clone())?;
-    let probed = if args.probe { Some(probe(args, &trained, &network, &data)?) } else { None };
+    let mut probed = None;
+    if args.probe {
+        let few = train.slice(0..train.len().min(PROBED))?;
+        probed = Some(network.linear_probe(&few, data, ProbeSettings::default()).context(from)?);
+    }
     if args.json {
         let mut all = as_json(&trained, &source, &network, &measured);
         if let Some(probed) = probed {
@@ -92,17 +101,6 @@ pub fn run(args: &Args) -> Result<()> {
 /// Training samples that linear probes learn from at most: enough to tell layers apart in seconds.
 const PROBED: usize = 10_000;
 
-/// The error of a linear softmax on the input and on each layer, in per cent.
-fn probe(args: &Args, trained: &Trained, network: &Network, test: &Dataset) -> Result<Vec<f64>> {
-    let source = match &args.data {
-        Some(source) => source.clone(),
-        None => trained.data_source()?,
-    };
-    let (train, _) = source::open(&source)?;
-    let train = train.slice(0..train.len().min(PROBED))?;
-    network.linear_probe(&train, test, ProbeSettings::default()).context(source)
-}
-
 fn probe_text(errors: &[f64]) -> String {
     let mut text =
         String::from("\nLinear probe: the error of a softmax that learns from one layer's activities alone\n");
@@ -113,20 +111,15 @@ fn probe_text(errors: &[f64]) -> String {
     text
 }
 
-/// The samples to evaluate on, and where they come from.
-fn samples(args: &Args, trained: &Trained) -> Result<(String, Dataset)> {
-    let source = match &args.data {
-        Some(source) => source.clone(),
-        None => trained.data_source()?,
-    };
-    let (train, test) = source::open(&source)?;
-    Ok(match (args.split, test) {
+/// The samples to evaluate on, of the source's training and test samples, and what to call them.
+fn samples<'a>(args: &Args, source: &str, train: &'a Dataset, test: Option<&'a Dataset>) -> (String, &'a Dataset) {
+    match (args.split, test) {
         (Split::Train, _) => (format!("{source}, training samples"), train),
         (Split::Test, Some(test)) => (format!("{source}, test samples"), test),
         // A single file is just its samples.
-        (Split::Test, None) if args.data.is_some() => (source, train),
+        (Split::Test, None) if args.data.is_some() => (source.into(), train),
         (Split::Test, None) => (format!("{source}, all samples, those of the training among them"), train),
-    })
+    }
 }
 
 fn measure(network: &Network, data: &Dataset, readout: Readout) -> Result<Measured> {

@@ -66,8 +66,7 @@ impl Predictions {
 
     /// The likeliest class of sample `n`; of equals, the first.
     pub fn label(&self, n: usize) -> u32 {
-        let row = self.row(n);
-        (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u32
+        best(self.row(n))
     }
 }
 
@@ -197,6 +196,11 @@ impl Network {
         };
         data.classes().iter().enumerate().map(find).collect()
     }
+}
+
+/// The best of some scores `(K)`; of equals, the first.
+pub(crate) fn best(scores: &[f32]) -> u32 {
+    (1..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best }) as u32
 }
 
 /// Scores `(K)` to probabilities that sum to 1.
