@@ -33,16 +33,22 @@ fn save(trainer: &Trainer, path: &Path) {
     trainer.save(path, &BTreeMap::new()).unwrap();
 }
 
+/// Trains all layers together, and saves them.
+fn all_together(recipe: &Recipe, data: &Dataset, path: &Path) -> Vec<EpochReport> {
+    let mut epochs = Vec::new();
+    let mut trainer = Trainer::new(recipe.clone(), data).unwrap();
+    train(&mut trainer, data, u64::MAX, &mut epochs);
+    save(&trainer, path);
+    epochs
+}
+
 #[test]
 fn the_same_bits_as_all_layers_together() {
     let data = patterns(150);
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     for (name, recipe) in recipes() {
-        let mut expected = Vec::new();
-        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
-        train(&mut together, &data, u64::MAX, &mut expected);
-        save(&together, &one);
+        let expected = all_together(&recipe, &data, &one);
         for blocks in [1, 2, 3, 9] {
             let mut epochs = Vec::new();
             let mut trainer = Trainer::new(pipelined(recipe.clone(), blocks), &data).unwrap();
@@ -63,10 +69,7 @@ fn interrupted_at_any_look_it_goes_on_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     for (name, recipe) in recipes() {
-        let mut expected = Vec::new();
-        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
-        train(&mut together, &data, u64::MAX, &mut expected);
-        save(&together, &one);
+        let expected = all_together(&recipe, &data, &one);
         for stop in [1, 9, 12] {
             let mut epochs = Vec::new();
             let mut first = Trainer::new(pipelined(recipe.clone(), 2), &data).unwrap();
@@ -202,10 +205,7 @@ fn blocks_and_packets_keep_every_bit_as_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     for (name, recipe) in recipes() {
-        let mut expected = Vec::new();
-        let mut together = Trainer::new(recipe.clone(), &data).unwrap();
-        train(&mut together, &data, u64::MAX, &mut expected);
-        save(&together, &one);
+        let expected = all_together(&recipe, &data, &one);
         let mut epochs = Vec::new();
         let mut trainer = Trainer::new(pipelined(recipe, 3), &data).unwrap();
         let mut watch = |event: Event<'_>, _: &Trainer| {
