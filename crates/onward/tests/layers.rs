@@ -7,7 +7,7 @@ use onward::layer::{Activation, FewChannels, Layer, Make, Plan, fields::Source};
 use onward::optimizer::Step;
 use onward::pass::{Activity, Codes, Directions, Inputs};
 use onward::random::stream;
-use onward::settings::{Fields, LabelPlace, LayerSettings, NegativesKind, Precision};
+use onward::settings::{Fields, LabelPlace, LayerSettings, NegativesKind, OptimizerKind, OptimizerSettings, Precision};
 use onward::tensor::Numbers;
 use onward::{Dataset, Event, Flow, Readout, Recipe, Shape, Trainer, Values};
 use rand::RngExt;
@@ -93,6 +93,14 @@ impl Case {
             case.d.values.extend(y.row(r).iter().map(|y| if *y > 0.0 { random.random::<f32>() - 0.5 } else { 0.0 }));
         }
         case
+    }
+
+    /// The directions of some of the rows.
+    fn directions(&self, rows: std::ops::Range<u32>) -> Directions {
+        let width = self.d.values.len() / self.d.rows.len();
+        let some = self.d.rows.iter().zip(self.d.values.chunks_exact(width)).filter(|(r, _)| rows.contains(r));
+        let (rows, values): (Vec<u32>, Vec<&[f32]>) = some.unzip();
+        Directions { rows, values: values.concat(), ..Default::default() }
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -216,6 +224,40 @@ fn the_fast_engine_takes_the_references_steps() {
             let mut alone = Activity::default();
             pool.install(|| fast.forward(&case.inputs(), &mut alone));
             assert_eq!(alone.values, found.values);
+        }
+    }
+}
+
+#[test]
+fn a_step_along_the_sum_of_the_gradients_of_parts_is_the_step() {
+    let dense = Plan::new(&LayerSettings::Dense(53), vec![Source::Whole(37)], String::new()).unwrap();
+    let smoothed = Step::Smoothed { momentum: 0.9, share: 0.01, rate: 0.1, cost: 0.001 };
+    let adam = OptimizerSettings { kind: OptimizerKind::Adam, rate: 0.01, ..Default::default() };
+    for plan in plans().into_iter().chain([dense]) {
+        for (precision, tolerance) in [(Precision::Reference, 1e-6), (Precision::F32, 1e-5), (Precision::Bf16, 1e-3)] {
+            for step in [smoothed, Step::new(&adam, 1.0, 23, 0)] {
+                let (mut whole, mut parts) = (build(&plan, precision), build(&plan, precision));
+                let case = Case::new(&*whole, 23, 4);
+                for _ in 0..2 {
+                    whole.update(&case.inputs(), &case.d, &step);
+                    let mut gradient = vec![0.0; parts.gradient_len()];
+                    for rows in [0..9, 9..23] {
+                        parts.add_gradient(&case.inputs(), &case.directions(rows), &mut gradient);
+                    }
+                    parts.step_along(&gradient, &step);
+                }
+                for ((name, a), (_, b)) in numbers(&*whole).iter().zip(numbers(&*parts)) {
+                    // Adam magnifies the rounding of the smallest gradients.
+                    let tolerance = if step == smoothed { tolerance } else { 30.0 * tolerance };
+                    let near = |(a, b): (&f64, &f64)| (a - b).abs() < tolerance * (1.0 + a.abs());
+                    assert!(a.len() == b.len() && a.iter().zip(&b).all(near), "{name}: {precision:?} {plan:?}");
+                }
+                let (mut expected, mut found) = (Activity::default(), Activity::default());
+                whole.forward(&case.inputs(), &mut expected);
+                parts.forward(&case.inputs(), &mut found);
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-2 * (1.0 + a.abs());
+                assert!(expected.values.iter().zip(&found.values).all(near), "{precision:?} {plan:?}");
+            }
         }
     }
 }

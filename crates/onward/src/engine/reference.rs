@@ -67,6 +67,32 @@ impl ReferenceDense {
             bias: Learned::new(vec![0.0; dense.outputs]),
         }
     }
+
+    /// `x̂ᵀ d: (I, O)`, and `Σ d: (O)` for the bias.
+    fn gradient(&self, x: &Inputs<'_>, d: &Directions) -> (Vec<f64>, Vec<f64>) {
+        let mut weight = vec![0.0; self.weight.value.len()];
+        let mut bias = vec![0.0; self.outputs];
+        let rows = x.dense().into_iter().map(f64::from).collect::<Vec<_>>();
+        let all = d.dense(x.rows(), self.outputs);
+        for (x, d) in rows.chunks_exact(self.inputs).zip(all.chunks_exact(self.outputs)) {
+            for (x, gradient) in x.iter().zip(weight.chunks_exact_mut(self.outputs)) {
+                for (gradient, d) in gradient.iter_mut().zip(d) {
+                    *gradient += x * f64::from(*d);
+                }
+            }
+            for (gradient, d) in bias.iter_mut().zip(d) {
+                *gradient += f64::from(*d);
+            }
+        }
+        (weight, bias)
+    }
+
+    fn step(&mut self, weight: &[f64], bias: &[f64], step: &Step) {
+        self.weight.step(weight, step);
+        if self.has_bias {
+            self.bias.step(bias, &step.without_cost());
+        }
+    }
 }
 
 impl Layer for ReferenceDense {
@@ -105,24 +131,24 @@ impl Layer for ReferenceDense {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let mut weight = vec![0.0; self.weight.value.len()];
-        let mut bias = vec![0.0; self.outputs];
-        let rows = x.dense().into_iter().map(f64::from).collect::<Vec<_>>();
-        let all = d.dense(x.rows(), self.outputs);
-        for (x, d) in rows.chunks_exact(self.inputs).zip(all.chunks_exact(self.outputs)) {
-            for (x, gradient) in x.iter().zip(weight.chunks_exact_mut(self.outputs)) {
-                for (gradient, d) in gradient.iter_mut().zip(d) {
-                    *gradient += x * f64::from(*d);
-                }
-            }
-            for (gradient, d) in bias.iter_mut().zip(d) {
-                *gradient += f64::from(*d);
-            }
-        }
-        self.weight.step(&weight, step);
-        if self.has_bias {
-            self.bias.step(&bias, &step.without_cost());
-        }
+        let (weight, bias) = self.gradient(x, d);
+        self.step(&weight, &bias, step);
+    }
+
+    fn gradient_len(&self) -> usize {
+        self.parameters()
+    }
+
+    /// In single precision, as gradients travel.
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        let (weight, bias) = self.gradient(x, d);
+        gradient.iter_mut().zip(weight.iter().chain(&bias)).for_each(|(to, g)| *to += *g as f32);
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        let gradient: Vec<f64> = gradient.iter().map(|&g| f64::from(g)).collect();
+        let (weight, bias) = gradient.split_at(self.weight.value.len());
+        self.step(weight, bias, step);
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {

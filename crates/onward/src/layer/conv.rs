@@ -14,6 +14,7 @@ use crate::settings::Fields;
 use crate::tensor::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Numbers of fields and answers that are at work together on the way up, about: what the caches hold.
 const FORWARD: usize = 1 << 19;
@@ -81,6 +82,19 @@ impl Conv {
         });
     }
 
+    /// Some of the rows to learn from as fields with their directions, and the fields' scale.
+    fn load(&self, gathered: &Gathered, rows: Range<usize>, work: &mut Work) -> Vec<f32> {
+        let (inputs, outputs) = (self.inputs, self.outputs());
+        let Work { fields, d, .. } = work;
+        self.gather(rows.len(), |r| &gathered.values[(rows.start + r) * inputs..][..inputs], fields);
+        let scale = vec![1.0; rows.len() * self.fields.len()];
+        d.rows.clear();
+        d.rows.extend(0..scale.len() as u32);
+        d.values.clear();
+        d.values.extend_from_slice(&gathered.directions[rows.start * outputs..rows.end * outputs]);
+        scale
+    }
+
     /// As many rows as make about so many numbers.
     fn rows_each(&self, numbers: usize) -> usize {
         (numbers / (self.fields.len() * (self.layer.inputs() + self.channels))).max(1)
@@ -121,27 +135,42 @@ impl Layer for Conv {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let (inputs, outputs, locations) = (self.inputs, self.outputs(), self.fields.len());
         GATHERED.with(|gathered| {
-            gather_rows(x, d, outputs, gathered);
-            let Gathered { values, directions, rows: count } = gathered;
+            gather_rows(x, d, self.outputs(), gathered);
+            let count = gathered.rows;
             // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
-            let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each(PART) } else { (*count).max(1) };
+            let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each(PART) } else { count.max(1) };
             let parts = count.div_ceil(each).max(1);
-            WORK.with(|Work { fields, d, .. }| {
+            WORK.with(|work| {
                 for part in 0..parts {
-                    let rows = part * each..((part + 1) * each).min(*count);
-                    self.gather(rows.len(), |r| &values[(rows.start + r) * inputs..][..inputs], fields);
-                    let scale = vec![1.0; rows.len() * locations];
-                    d.rows.clear();
-                    d.rows.extend(0..scale.len() as u32);
-                    d.values.clear();
-                    d.values.extend_from_slice(&directions[rows.start * outputs..rows.end * outputs]);
+                    let scale = self.load(gathered, part * each..((part + 1) * each).min(gathered.rows), work);
                     let step = step.part(part == 0, part + 1 == parts);
-                    self.layer.update(&plain(fields, self.layer.inputs(), &scale), d, &step);
+                    self.layer.update(&plain(&work.fields, self.layer.inputs(), &scale), &work.d, &step);
                 }
             });
         });
+    }
+
+    fn gradient_len(&self) -> usize {
+        self.layer.gradient_len()
+    }
+
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, self.outputs(), gathered);
+            WORK.with(|work| {
+                let each = self.rows_each(PART);
+                for first in (0..gathered.rows).step_by(each) {
+                    let scale = self.load(gathered, first..(first + each).min(gathered.rows), work);
+                    let fields = plain(&work.fields, self.layer.inputs(), &scale);
+                    self.layer.add_gradient(&fields, &work.d, gradient);
+                }
+            });
+        });
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        self.layer.step_along(gradient, step);
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {

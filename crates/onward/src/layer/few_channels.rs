@@ -6,6 +6,7 @@ use super::fields::Source;
 use super::local::{GATHERED, Gathered, gather_rows, initial_units};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::Panels;
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
 use crate::engine::cpu::update::{Learned, apply};
@@ -385,7 +386,9 @@ impl FewChannels {
         }
     }
 
-    fn learn(&mut self, Gathered { values, directions, rows }: &Gathered, step: &Step, work: &mut Work) {
+    /// One step of `weight` and `bias`, which are the layer's own or stand for them.
+    fn learn(&self, gathered: &Gathered, step: &Step, work: &mut Work, (weight, bias): (&mut Learned, &mut Learned)) {
+        let Gathered { values, directions, rows } = gathered;
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
         let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { (*rows).max(1) };
         let parts = rows.div_ceil(each).max(1);
@@ -394,9 +397,9 @@ impl FewChannels {
             self.spread(&values[first * self.inputs..(first + rows) * self.inputs], &mut work.spread);
             self.scatter(directions, &mut work.panels, first, rows);
             let step = step.part(part == 0, part + 1 == parts);
-            taps::update(&self.taps, &work.spread, rows, &work.panels, &mut self.weight, &step);
+            taps::update(&self.taps, &work.spread, rows, &work.panels, weight, &step);
             let step = step.without_cost();
-            self.bias.prepare(&step);
+            bias.prepare(&step);
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
             let panels = work.panels.par_chunks_exact((rows * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
@@ -404,7 +407,7 @@ impl FewChannels {
                     d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
                 });
             });
-            let Learned { value, smoothed, squared, .. } = &mut self.bias;
+            let Learned { value, smoothed, squared, .. } = &mut *bias;
             apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
         }
     }
@@ -431,8 +434,33 @@ impl Layer for FewChannels {
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
         GATHERED.with(|gathered| {
             gather_rows(x, d, self.shape.len(), gathered);
-            WORK.with(|work| self.learn(gathered, step, work));
+            let (mut weight, mut bias) = (std::mem::take(&mut self.weight), std::mem::take(&mut self.bias));
+            WORK.with(|work| self.learn(gathered, step, work, (&mut weight, &mut bias)));
+            (self.weight, self.bias) = (weight, bias);
         });
+    }
+
+    fn gradient_len(&self) -> usize {
+        self.weight.value.values().len() + self.bias.value.values().len()
+    }
+
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        let (taps, outputs) = (self.weight.value.inputs(), self.weight.value.outputs());
+        let (of_weight, of_bias) = gradient.split_at_mut(self.weight.value.values().len());
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, self.shape.len(), gathered);
+            gradient::add(of_weight, (taps, outputs), |weight| {
+                gradient::add(of_bias, (1, outputs), |bias| {
+                    WORK.with(|work| self.learn(gathered, &gradient::GRADIENT, work, (weight, bias)));
+                });
+            });
+        });
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        let (of_weight, of_bias) = gradient.split_at(self.weight.value.values().len());
+        gradient::step_along(&mut self.weight, of_weight, step);
+        gradient::step_along(&mut self.bias, of_bias, &step.without_cost());
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {

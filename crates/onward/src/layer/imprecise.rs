@@ -92,6 +92,19 @@ impl Layer for Imprecise {
         self.pass_on();
     }
 
+    fn gradient_len(&self) -> usize {
+        self.told.gradient_len()
+    }
+
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        self.told.add_gradient(x, d, gradient);
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        self.told.step_along(gradient, step);
+        self.pass_on();
+    }
+
     fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
         self.device.project(values, base)
     }

@@ -14,6 +14,7 @@ use crate::settings::Fields;
 use crate::tensor::{Tensor, transposed};
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows that are gathered together: enough for fast products, and bounded memory.
 const ROWS: usize = 256;
@@ -152,6 +153,22 @@ impl Place {
             }
         }
     }
+
+    /// What the location has to learn from, of rows of so many inputs and outputs: what it sees, and where its units should go.
+    fn load(
+        &self,
+        Gathered { values, directions, rows }: &Gathered,
+        (inputs, outputs): (usize, usize),
+        units: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        self.gather(values.chunks_exact(inputs), &mut scratch.x);
+        let Directions { values: d, rows: numbers, .. } = &mut scratch.d;
+        d.clear();
+        directions.chunks_exact(outputs).for_each(|row| d.extend_from_slice(&row[units.clone()]));
+        numbers.clear();
+        numbers.extend(0..*rows as u32);
+    }
 }
 
 /// Plain rows: `width` values each, every one of them scaled.
@@ -177,18 +194,42 @@ impl Layer for Local {
         let (channels, outputs) = (self.channels, self.outputs());
         GATHERED.with(|gathered| {
             gather_rows(x, d, outputs, gathered);
-            let Gathered { values, directions, rows } = gathered;
-            let scale = vec![1.0; *rows];
+            let scale = vec![1.0; gathered.rows];
             self.places.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (at, place)| {
-                place.gather(values.chunks_exact(x.width), &mut scratch.x);
-                let Directions { values: d, rows: numbers, .. } = &mut scratch.d;
-                d.clear();
-                directions.chunks_exact(outputs).for_each(|row| d.extend_from_slice(&row[at * channels..][..channels]));
-                numbers.clear();
-                numbers.extend(0..*rows as u32);
+                place.load(gathered, (x.width, outputs), at * channels..(at + 1) * channels, scratch);
                 place.layer.update(&plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
             });
         });
+    }
+
+    fn gradient_len(&self) -> usize {
+        self.places.iter().map(|place| place.layer.gradient_len()).sum()
+    }
+
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        let (channels, outputs) = (self.channels, self.outputs());
+        GATHERED.with(|gathered| {
+            gather_rows(x, d, outputs, gathered);
+            let scale = vec![1.0; gathered.rows];
+            let mut rest = gradient;
+            let parts: Vec<_> =
+                self.places.iter().map(|place| rest.split_off_mut(..place.layer.gradient_len())).collect();
+            let places = self.places.par_iter().zip(parts).enumerate();
+            places.for_each_init(Scratch::default, |scratch, (at, (place, part))| {
+                let part = part.expect("it is as long as all of them");
+                place.load(gathered, (x.width, outputs), at * channels..(at + 1) * channels, scratch);
+                place.layer.add_gradient(&plain(&scratch.x, place.field.len, &scale), &scratch.d, part);
+            });
+        });
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        let mut rest = gradient;
+        for place in &mut self.places {
+            let (part, others) = rest.split_at(place.layer.gradient_len());
+            place.layer.step_along(part, step);
+            rest = others;
+        }
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {

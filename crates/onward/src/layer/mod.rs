@@ -44,6 +44,22 @@ pub trait Layer: Debug + Send + Sync {
     /// One optimiser step along `x̂ᵀ d`, the sum over the rows: `x: (R, I)`, `d: (R, O)`.
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step);
 
+    /// How many numbers its gradient has, where it can be told apart from a step along it: else 0, and the layer cannot be
+    /// trained in replicas.
+    fn gradient_len(&self) -> usize {
+        0
+    }
+
+    /// `gradient += x̂ᵀ d`, as [`Layer::update`] would step along it; the numbers are in an order of the layer's own.
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        let _ = (x, d, gradient);
+    }
+
+    /// One optimiser step along what [`Layer::add_gradient`] has added up, here and perhaps elsewhere.
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        let _ = (gradient, step);
+    }
+
     /// `base = values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values,
     /// they are projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such
     /// part.

@@ -1,6 +1,7 @@
 //! The default engine: products on weights in panels, with everything that goes before and after them fused in.
 
 mod bf16;
+pub(crate) mod gradient;
 pub(crate) mod panels;
 mod product;
 mod rows;
@@ -160,6 +161,14 @@ impl CpuDense {
         rows.for_each(|(r, (y, squares))| *squares = finish(r, y));
     }
 
+    /// The gradient's rows into `work`, and how many they are.
+    fn gather(&self, x: &Inputs<'_>, d: &Directions, work: &mut Workspace) -> usize {
+        match x.codes {
+            Some(codes) => self.gather_labelled(x, codes, d, work),
+            None => self.gather_plain(x, d, work),
+        }
+    }
+
     /// The gradient rows where no two rows of the pass share values.
     fn gather_plain(&self, x: &Inputs<'_>, d: &Directions, work: &mut Workspace) -> usize {
         let outputs = self.weight.value.outputs();
@@ -253,16 +262,19 @@ pub(crate) fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
     }
 }
 
-/// `Σ_r d_r: (O)`, in parts of so many rows that the bits do not depend on the threads.
-fn sum_directions(d: &[f32], sum: &mut [f32], outputs: usize) {
+/// `Σ_r d_r: (O)` over all rows, in parts of so many that the bits do not depend on the threads.
+fn sum_directions(d: &Directions, sum: &mut [f32]) {
+    let outputs = sum.len();
     let add = |sum: &mut [f32], d: &[f32]| sum.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
     let part = |d: &[f32]| {
         let mut part = vec![0.0; outputs];
         vectorised(|| d.chunks_exact(outputs).for_each(|d| part.iter_mut().zip(d).for_each(|(sum, d)| *sum += d)));
         part
     };
-    let parts: Vec<Vec<f32>> = d.par_chunks(SUMMED * outputs).map(part).collect();
+    let parts: Vec<Vec<f32>> = d.values.par_chunks(SUMMED * outputs).map(part).collect();
     parts.iter().for_each(|part| add(sum, part));
+    let shared = d.shared_rows.len() as f32;
+    vectorised(|| sum.iter_mut().zip(&d.shared).for_each(|(sum, d)| *sum += shared * d));
 }
 
 impl Layer for CpuDense {
@@ -294,10 +306,7 @@ impl Layer for CpuDense {
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
         WORK.with(|work| {
-            let count = match x.codes {
-                Some(codes) => self.gather_labelled(x, codes, d, work),
-                None => self.gather_plain(x, d, work),
-            };
+            let count = self.gather(x, d, work);
             let rows = Rows { x: &work.x, x_pairs: &work.x_pairs, d: &work.d, count };
             update(&mut self.weight, rows, &work.labels, step);
         });
@@ -308,13 +317,23 @@ impl Layer for CpuDense {
         let mut gradient = vec![0.0; outputs.div_ceil(WIDTH) * WIDTH];
         let step = step.without_cost();
         self.bias.prepare(&step);
-        sum_directions(&d.values, &mut gradient, outputs);
+        sum_directions(d, &mut gradient[..outputs]);
         vectorised(|| {
-            let shared = d.shared_rows.len() as f32;
-            gradient.iter_mut().zip(&d.shared).for_each(|(g, d)| *g += shared * d);
             let Learned { value, smoothed, squared, .. } = &mut self.bias;
             apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
         });
+    }
+
+    fn gradient_len(&self) -> usize {
+        self.numbers()
+    }
+
+    fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
+        self.add_to(gradient, x, d);
+    }
+
+    fn step_along(&mut self, gradient: &[f32], step: &Step) {
+        self.step(gradient, step);
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {

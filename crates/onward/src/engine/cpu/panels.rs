@@ -26,6 +26,12 @@ impl Panels {
         Panels { inputs, outputs, values: vec![Line::default(); lines] }
     }
 
+    /// Makes room for `(I, O)`, keeping the memory; what the values are afterwards is unspecified.
+    pub fn resize(&mut self, inputs: usize, outputs: usize) {
+        (self.inputs, self.outputs) = (inputs, outputs);
+        self.values.resize(inputs * outputs.div_ceil(WIDTH) * WIDTH / 16, Line::default());
+    }
+
     /// From row-major `rows: (I, O)`.
     pub fn from_rows(rows: &[f32], inputs: usize, outputs: usize) -> Self {
         assert_eq!(rows.len(), inputs * outputs);
@@ -51,8 +57,7 @@ impl Panels {
 
     /// Makes `to` the transpose `(O, I)`.
     pub fn transpose(&self, to: &mut Panels) {
-        (to.inputs, to.outputs) = (self.outputs, self.inputs);
-        to.values.resize(self.outputs * self.inputs.div_ceil(WIDTH) * WIDTH / 16, Line::default());
+        to.resize(self.outputs, self.inputs);
         let size = (self.outputs * WIDTH).max(1);
         to.values_mut().par_chunks_exact_mut(size).enumerate().for_each(|(j, to)| {
             // Blocks of WIDTH × WIDTH lie in one piece on both sides.
