@@ -7,17 +7,18 @@ use crate::pass::{Codes, Inputs};
 use crate::random::Random;
 use crate::settings::{LabelPlace, Normalization};
 use rand::RngExt;
+use std::ops::Range;
 
 /// `N` samples, laid out as the first layer's inputs `(N, I)` with zeros where the label goes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    width: usize,
+    pub(crate) width: usize,
     /// Where each sample's own values start.
-    first: usize,
+    pub(crate) first: usize,
     /// `(N, I)`.
     pub values: Vec<f32>,
     /// `Σ x²` of each sample, without label `(N)`.
-    squares: Vec<f32>,
+    pub(crate) squares: Vec<f32>,
     /// The true labels `(N)`; empty where the data has none.
     pub labels: Vec<u32>,
 }
@@ -49,6 +50,19 @@ impl Batch {
             self.values[at - self.first..][..network.label_width()].fill(0.0);
         }
         self.measure(from / self.width);
+    }
+
+    /// Makes `to` a batch of some of the samples; of samples that are not from the data, there are no labels.
+    pub(crate) fn share(&self, which: &[Range<usize>], to: &mut Batch) {
+        (to.width, to.first) = (self.width, self.first);
+        to.values.clear();
+        to.squares.clear();
+        to.labels.clear();
+        for which in which {
+            to.values.extend_from_slice(&self.values[which.start * self.width..which.end * self.width]);
+            to.squares.extend_from_slice(&self.squares[which.clone()]);
+            to.labels.extend_from_slice(self.labels.get(which.clone()).unwrap_or_default());
+        }
     }
 
     /// `Σ x²` of the samples from `first` on.
@@ -140,11 +154,11 @@ pub enum Label {
 /// Rows of a batch with labels put in: the first layer's input.
 #[derive(Clone, Debug, Default)]
 pub struct Labelled {
-    source: Vec<u32>,
-    codes: Vec<f32>,
-    scale: Vec<f32>,
+    pub(crate) source: Vec<u32>,
+    pub(crate) codes: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
     /// The rows in full `(R, I)`, where the input normalisation is not just a scale.
-    full: Vec<f32>,
+    pub(crate) full: Vec<f32>,
 }
 
 impl Labelled {
@@ -176,6 +190,27 @@ impl Labelled {
         }
         if network.input_normalization() == Normalization::Layer {
             self.write_in_full(batch, classes);
+        }
+    }
+
+    /// Whether there are no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
+    /// Makes `to` some of the rows, of a batch that has sample `n` at `source(n)`.
+    pub(crate) fn share(&self, which: &[Range<usize>], source: impl Fn(usize) -> usize, to: &mut Labelled) {
+        let rows = self.source.len().max(1);
+        let (code, width) = (self.codes.len() / rows, self.full.len() / rows);
+        to.source.clear();
+        to.codes.clear();
+        to.scale.clear();
+        to.full.clear();
+        for which in which {
+            to.source.extend(self.source[which.clone()].iter().map(|&n| source(n as usize) as u32));
+            to.codes.extend_from_slice(&self.codes[which.start * code..which.end * code]);
+            to.scale.extend_from_slice(&self.scale[which.clone()]);
+            to.full.extend_from_slice(&self.full[which.start * width..which.end * width]);
         }
     }
 

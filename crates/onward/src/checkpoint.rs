@@ -504,9 +504,16 @@ fn sealed<'t>(object: &str, views: &[(&'t str, TensorView<'t>)]) -> String {
 }
 
 /// Changes with every change within eight bytes, and with others but for one in 2⁶⁴.
-struct Checksum(u64);
+pub(crate) struct Checksum(u64);
 
 impl Checksum {
+    /// Of bytes alone.
+    pub fn of(bytes: &[u8]) -> u64 {
+        let mut sum = Checksum(0);
+        sum.add(bytes);
+        sum.0
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks();
         words.iter().for_each(|word| self.add_word(u64::from_le_bytes(*word)));

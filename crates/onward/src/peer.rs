@@ -18,23 +18,24 @@ impl Peer {
         Peer { settings, means: vec![settings.initial; width] }
     }
 
-    /// `m ← momentum·m + (1 − momentum)·mean(y)` over the first `rows` rows of `y`, which are the positive ones, then
-    /// `shared = λ·(mean(m) − m)`: the same for every positive row, and not gated by the ReLU, so that it revives dead
-    /// units. Empty where `λ = 0`. Marks in `alive` the units that were on for some row.
+    /// As [`add_up`], then [`Peer::push`].
     pub fn step(&mut self, y: &Activity, rows: usize, shared: &mut Vec<f32>, alive: &mut [u8]) {
-        let width = y.width();
-        shared.clear();
-        shared.resize(width, 0.0);
+        add_up(y, rows, shared, alive);
+        self.push(rows, shared);
+    }
+
+    /// From `shared = Σ y` over `rows` positive rows: `m ← momentum·m + (1 − momentum)·mean(y)`, then
+    /// `shared = λ·(mean(m) − m)`: the same for every positive row, and not gated by the ReLU, so that it revives dead
+    /// units. Empty where `λ = 0`, or where there was no sum.
+    pub fn push(&mut self, rows: usize, shared: &mut Vec<f32>) {
+        if shared.is_empty() {
+            return;
+        }
+        let width = shared.len();
         let (momentum, share) = (self.settings.momentum, (1.0 - self.settings.momentum) / rows as f32);
         vectorised(|| {
-            for row in y.values[..rows * width].chunks_exact(width) {
-                for (sum, y) in shared.iter_mut().zip(row) {
-                    *sum += y;
-                }
-            }
-            for ((mean, &sum), alive) in self.means.iter_mut().zip(shared.iter()).zip(alive) {
+            for (mean, &sum) in self.means.iter_mut().zip(shared.iter()) {
                 *mean = momentum * *mean + share * sum;
-                *alive |= u8::from(sum > 0.0);
             }
         });
         let strength = self.settings.strength;
@@ -47,6 +48,24 @@ impl Peer {
             *shared = strength * (average - mean);
         }
     }
+}
+
+/// `sums = Σ y: (O)` over the first `rows` rows, which are the positive ones. Marks in `alive` the units that were on for some
+/// of them.
+pub fn add_up(y: &Activity, rows: usize, sums: &mut Vec<f32>, alive: &mut [u8]) {
+    let width = y.width();
+    sums.clear();
+    sums.resize(width, 0.0);
+    vectorised(|| {
+        for row in y.values[..rows * width].chunks_exact(width) {
+            for (sum, y) in sums.iter_mut().zip(row) {
+                *sum += y;
+            }
+        }
+        for (alive, &sum) in alive.iter_mut().zip(sums.iter()) {
+            *alive |= u8::from(sum > 0.0);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -237,13 +237,25 @@ fn a_step_along_the_sum_of_the_gradients_of_parts_is_the_step() {
         for (precision, tolerance) in [(Precision::Reference, 1e-6), (Precision::F32, 1e-5), (Precision::Bf16, 1e-3)] {
             for step in [smoothed, Step::new(&adam, 1.0, 23, 0)] {
                 let (mut whole, mut parts) = (build(&plan, precision), build(&plan, precision));
-                let case = Case::new(&*whole, 23, 4);
+                let mut case = Case::new(&*whole, 23, 4);
+                case.d.shared = (0..whole.outputs()).map(|o| (o % 7) as f32 / 70.0).collect();
+                case.d.shared_rows = 0..11;
+                let ones = [1.0].into_iter().chain([0.0; 10]).collect::<Vec<f32>>();
                 for _ in 0..2 {
                     whole.update(&case.inputs(), &case.d, &step);
                     let mut gradient = vec![0.0; parts.gradient_len()];
                     for rows in [0..9, 9..23] {
                         parts.add_gradient(&case.inputs(), &case.directions(rows), &mut gradient);
                     }
+                    // What rows share, learned from the sum of them.
+                    let mut sum = vec![0.0; whole.inputs()];
+                    let all = case.inputs().dense();
+                    all.chunks_exact(sum.len())
+                        .take(11)
+                        .for_each(|x| sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x));
+                    let x = Inputs { values: &sum, source: Some(&[0; 11]), scale: &ones, ..case.inputs() };
+                    let d = Directions { shared: case.d.shared.clone(), shared_rows: 0..11, ..Default::default() };
+                    parts.add_gradient(&x, &d, &mut gradient);
                     parts.step_along(&gradient, &step);
                 }
                 for ((name, a), (_, b)) in numbers(&*whole).iter().zip(numbers(&*parts)) {

@@ -107,7 +107,7 @@ impl Backprop {
                 passed.clone_from(answered);
                 stage.normalization.apply(passed);
                 answered.scale.copy_from_slice(&passed.scale);
-                drop_out(plan.dropout, passed.rows(), passed, dropout);
+                drop_out(plan.dropout, 0..passed.rows(), passed, dropout);
             } else {
                 stage.normalization.apply(answered);
             }

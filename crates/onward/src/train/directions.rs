@@ -3,6 +3,7 @@
 use crate::network::Stage;
 use crate::objective::cross_entropy;
 use crate::pass::{Activity, Directions};
+use crate::peer::add_up;
 use crate::settings::Recipe;
 use crate::train::rest::SOLVED;
 use crate::train::stage::Lesson;
@@ -11,7 +12,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// The directions of a layer's rows in step `taken`: the batch's positive ones, then as many negative ones. Clears the `solved`
-/// mark of samples that the layer has anything to learn from. Returns the summed loss.
+/// mark of samples that the layer has anything to learn from. Of the direction that positive rows share, there is only what
+/// `Peer::push` makes it from. Returns the summed loss.
 pub(super) fn of_pairs(
     stage: &mut Stage,
     recipe: &Recipe,
@@ -54,7 +56,7 @@ pub(super) fn of_pairs(
     totals.negative += sum_negative;
     d.shared.clear();
     if from_positive {
-        find_peers(stage, y, batch, totals, d);
+        add_up(y, batch, &mut d.shared, &mut totals.alive);
     }
     d.shared_rows = 0..batch;
     let slopes = |r: u32| &slopes[r as usize * groups..][..groups];
@@ -90,7 +92,7 @@ pub(super) fn of_classes(
     for (solved, slopes) in solved.iter_mut().zip(slopes.chunks_exact(classes)) {
         *solved &= slopes.iter().all(|slope| slope.abs() < SOLVED);
     }
-    find_peers(stage, y, batch, totals, d);
+    add_up(y, batch, &mut d.shared, &mut totals.alive);
     d.shared_rows = 0..batch;
     let of_row = |r: u32| &slopes[r as usize * classes..][..classes];
     choose_rows(recipe, 0..batch as u32, of_row, totals, d);
@@ -121,11 +123,6 @@ fn find_along<'a>(stage: &Stage, y: &Activity, slopes: impl Fn(u32) -> &'a [f32]
             y.gate(r as usize, d);
         }
     });
-}
-
-/// The direction that peer normalisation gives all positive rows.
-fn find_peers(stage: &mut Stage, y: &Activity, batch: usize, totals: &mut LayerTotals, d: &mut Directions) {
-    stage.peer.step(y, batch, &mut d.shared, &mut totals.alive);
 }
 
 /// Picks the rows whose slopes are not all negligible, and makes room for their directions.
@@ -192,8 +189,10 @@ mod tests {
                 let (mut y, mut d, mut solved) = (Activity::default(), Directions::default(), [true; 3]);
                 let mut totals = LayerTotals { alive: vec![0; 6], ..Default::default() };
                 stage.layer.forward(&x, &mut y);
-                let lesson = Lesson { recipe, step: GRADIENT, taken: 0, learning: 0..1, labels: &LABELS };
+                let lesson =
+                    Lesson { recipe, step: GRADIENT, taken: 0, batch: 3, first: 0, learning: 0..1, labels: &LABELS };
                 let loss = of_classes(stage, &lesson, &y, &mut totals, &mut solved, &mut d);
+                stage.peer.push(3, &mut d.shared);
                 stage.layer.update(&x, &d, &GRADIENT);
                 assert_eq!(totals.loss, loss);
                 (loss, y.values.iter().map(|y| *y > 0.0).collect::<Vec<_>>())

@@ -65,7 +65,8 @@ impl Trainer {
                 let own = directions::of_pairs(stage, &recipe, position.step, y, totals, &mut work.solved, d);
                 check_loss(own, l, position.step)?;
                 loss += own;
-                stage.layer.update(&x, &work.scratch.direction, &step);
+                stage.peer.push(batch, &mut d.shared);
+                stage.layer.update(&x, d, &step);
                 work.states.take_in(l, recipe.recurrent.keep);
             }
             work.states.turn(&self.network);

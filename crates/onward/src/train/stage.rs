@@ -8,6 +8,7 @@ use crate::pass::{Activity, Directions, Inputs};
 use crate::random::{Random, stream};
 use crate::settings::Recipe;
 use crate::train::directions;
+use crate::train::pipeline::Group;
 use crate::train::totals::LayerTotals;
 use rand::RngExt;
 use std::ops::Range;
@@ -20,6 +21,10 @@ pub(crate) struct Lesson<'a> {
     pub step: Step,
     /// Steps taken before this one.
     pub taken: u64,
+    /// Samples of the batch.
+    pub batch: usize,
+    /// Which of them the first one here is: a replica has a share of the batch.
+    pub first: usize,
     /// The layers that learn; others only answer.
     pub learning: Range<usize>,
     /// The true labels `(B)`, for layers that tell them themselves.
@@ -35,6 +40,8 @@ pub(crate) struct Layers<'a> {
     pub below: usize,
     pub stages: &'a mut [Stage],
     pub totals: &'a mut [LayerTotals],
+    /// The replicas that learn the same layers from the rest of the batch.
+    pub group: Option<&'a mut Group>,
 }
 
 /// Memory for [`Layers::learn`].
@@ -65,6 +72,9 @@ impl Layers<'_> {
             let l = self.first + at;
             let (input, y) = take_turns(buffers, at);
             let x = if at == 0 { x } else { &input };
+            if let Some(group) = &mut self.group {
+                group.catch_up(at, &mut *stage.layer, Some(&mut stage.peer))?;
+            }
             y.resize(x.rows(), stage.layer.outputs());
             stage.layer.forward(x, y);
             check_finite(y, l, lesson.taken)?;
@@ -76,14 +86,24 @@ impl Layers<'_> {
                 };
                 check_loss(own, l, lesson.taken)?;
                 *loss += own;
-                stage.layer.update(x, &scratch.direction, &lesson.step);
+                match &mut self.group {
+                    None => {
+                        stage.peer.push(solved.len(), &mut d.shared);
+                        stage.layer.update(x, d, &lesson.step);
+                    }
+                    Some(group) => group.learn(at, &*stage.layer, x, d, lesson.step),
+                }
             }
             stage.normalization.apply(y);
             passed(l, y);
             let share = lesson.recipe.network.dropout;
             if share > 0.0 {
-                let rows = lesson.recipe.objective.rows() * solved.len();
-                drop_out(share, rows, y, &mut silence(lesson, (rows * below) as u64));
+                let (kinds, here) = (lesson.recipe.objective.rows(), solved.len());
+                for kind in 0..kinds {
+                    // The draws of these rows are where they are when one process has the whole batch.
+                    let drawn = kinds * lesson.batch * below + (kind * lesson.batch + lesson.first) * y.width();
+                    drop_out(share, kind * here..(kind + 1) * here, y, &mut silence(lesson, drawn as u64));
+                }
             }
             below += stage.layer.outputs();
         }
@@ -119,13 +139,13 @@ fn silence(lesson: &Lesson<'_>, drawn: u64) -> Random {
     random
 }
 
-/// Silences a share of the first `rows` rows' activities, and raises the others in turn.
-pub(crate) fn drop_out(share: f32, rows: usize, y: &mut Activity, random: &mut Random) {
+/// Silences a share of some rows' activities, and raises the others in turn.
+pub(crate) fn drop_out(share: f32, rows: Range<usize>, y: &mut Activity, random: &mut Random) {
     if share == 0.0 {
         return;
     }
     let width = y.width();
-    for y in &mut y.values[..rows * width] {
+    for y in &mut y.values[rows.start * width..rows.end * width] {
         *y = if random.random::<f32>() < share { 0.0 } else { *y / (1.0 - share) };
     }
 }

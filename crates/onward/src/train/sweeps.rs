@@ -191,6 +191,8 @@ impl Trainer {
             recipe: &recipe,
             step,
             taken: position.step,
+            batch,
+            first: 0,
             learning: learning.clone(),
             labels: &work.batch.labels,
         };
@@ -198,7 +200,7 @@ impl Trainer {
         let (mut loss, first) = (0.0, work.pairs.as_inputs(&work.batch, base));
         let Network { stages, head, .. } = &mut self.network;
         let (stages, totals) = (&mut stages[..learning.end], &mut self.totals.layers[..learning.end]);
-        let mut layers = Layers { first: 0, below: 0, stages, totals };
+        let mut layers = Layers { first: 0, below: 0, stages, totals, group: None };
         let Workspace { buffers, kept, answer, logits, head_direction, solved, scratch, .. } = work;
         layers.learn(&first, buffers, &lesson, (solved, &mut loss), scratch, |l, y| {
             if head_travels && let Some(head) = head {

@@ -30,6 +30,19 @@ pub struct LayerTotals {
     pub alive: Vec<u8>,
 }
 
+impl LayerTotals {
+    /// Adds what another replica of the layer has added up.
+    pub fn add(&mut self, other: &LayerTotals) {
+        let LayerTotals { loss, positive, negative, wrong, active, alive } = other;
+        self.loss += loss;
+        self.positive += positive;
+        self.negative += negative;
+        self.wrong += wrong;
+        self.active += active;
+        self.alive.iter_mut().zip(alive).for_each(|(own, alive)| *own |= alive);
+    }
+}
+
 impl Totals {
     /// Nothing yet.
     pub fn none(network: &Network) -> Self {

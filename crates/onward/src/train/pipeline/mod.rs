@@ -11,12 +11,17 @@
 
 mod balance;
 mod block;
+mod group;
 pub mod plan;
+mod share;
 mod threads;
 mod wire;
 
 pub use balance::balance;
 pub use block::{Block, Packet};
+pub(crate) use group::Group;
+pub use group::Sums;
+pub use share::share;
 pub use threads::Threads;
 
 use block::Origin;
@@ -201,7 +206,7 @@ impl Trainer {
         let positive = Positive::new(&self.network, &bottom.batch, predicted);
         let negative = self.negatives.draw(&positive, &mut stream(self.recipe().seed.0, "negatives", step));
         label_pairs(&self.network, &mut bottom.batch, (batch, batch, 0), &negative, &mut bottom.pairs);
-        (packet.taken, packet.gain, packet.loss) = (step, self.gain(), 0.0);
+        (packet.taken, packet.gain, packet.first, packet.loss) = (step, self.gain(), 0, 0.0);
     }
 
     /// A packet has passed all blocks: its step is done.

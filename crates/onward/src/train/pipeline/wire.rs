@@ -4,7 +4,9 @@
 //! What changes while it learns goes there and back as its state ([`Block::write_state`], [`Block::read_state`]). Packets are
 //! written above the lowest block, which is where they are made: the data that it reads does not travel.
 
-use super::block::{Block, Origin, Packet};
+use super::block::{Block, Bottom, Origin, Packet};
+use crate::batch::{Batch, Labelled};
+use crate::checkpoint::Checksum;
 use crate::dataset::Shape;
 use crate::error::{Error, Result};
 use crate::network::{build_stages, plan};
@@ -91,36 +93,75 @@ impl Block {
     /// Writes everything that changes while the block learns to the end of `to`.
     pub fn write_state(&self, to: &mut Vec<u8>) {
         let mut to = Writer(to);
-        for (stage, totals) in self.stages.iter().zip(&self.totals) {
+        self.write_learned(&mut to);
+        self.write_totals(&mut to);
+        to.numbers(&self.seconds);
+    }
+
+    /// Writes what another replica's block adds to those of the first, to the end of `to`: its sums over the epoch; also a
+    /// checksum of what it has learned, which should be the same.
+    pub fn write_report(&self, to: &mut Vec<u8>) {
+        let sum = self.checksum();
+        let mut to = Writer(to);
+        to.number(sum);
+        self.write_totals(&mut to);
+    }
+
+    /// Adds what the other replicas wrote with [`Block::write_report`].
+    ///
+    /// # Errors
+    /// [`Error::Data`] where one has learned something else, or where it is no such report.
+    pub fn add_reports(&mut self, reports: &[Vec<u8>]) -> Result<()> {
+        let expected = if reports.is_empty() { 0 } else { self.checksum() };
+        for (i, report) in reports.iter().enumerate() {
+            let mut from = Reader(report);
+            if from.number::<u64>()? != expected {
+                return Err(Error::Data(format!(
+                    "replica {} of layers {:?} has other weights than the first one: the machines do not add up alike",
+                    i + 1,
+                    self.layers
+                )));
+            }
+            let (own, own_head) = (self.totals.clone(), self.head_loss);
+            self.read_totals(&mut from)?;
+            from.end()?;
+            for (totals, own) in self.totals.iter_mut().zip(&own) {
+                totals.add(own);
+            }
+            self.head_loss += own_head;
+        }
+        Ok(())
+    }
+
+    /// Of everything that has been learned.
+    fn checksum(&self) -> u64 {
+        let mut learned = Vec::new();
+        self.write_learned(&mut Writer(&mut learned));
+        Checksum::of(&learned)
+    }
+
+    fn write_learned(&self, to: &mut Writer<'_>) {
+        for stage in &self.stages {
             to.tensors(&stage.layer.tensors());
             to.tensors(&stage.scores.as_ref().map_or(Vec::new(), |scores| scores.tensors()));
             to.numbers(&stage.peer.means);
-            let LayerTotals { loss, positive, negative, wrong, active, alive } = totals;
-            [loss, positive, negative].iter().for_each(|sum| to.number(**sum));
-            [wrong, active].iter().for_each(|count| to.number(**count));
-            to.numbers(alive);
         }
         if let Some(head) = &self.head {
             head.layers.iter().for_each(|layer| to.tensors(&layer.tensors()));
         }
-        to.number(self.head_loss);
-        to.numbers(&self.seconds);
     }
 
-    /// Takes over what [`Block::write_state`] wrote of a block of the same description.
-    ///
-    /// # Errors
-    /// [`Error::Data`] where it does not fit; the block may then have taken over a part of it.
-    pub fn read_state(&mut self, from: &[u8]) -> Result<()> {
-        let mut from = Reader(from);
-        for (stage, totals) in self.stages.iter_mut().zip(&mut self.totals) {
-            stage.layer.restore(&from.tensors()?)?;
-            let scores = from.tensors()?;
-            if let Some(layer) = &mut stage.scores {
-                layer.restore(&scores)?;
-            }
-            from.as_many(&mut stage.peer.means)?;
-            let LayerTotals { loss, positive, negative, wrong, active, alive } = totals;
+    fn write_totals(&self, to: &mut Writer<'_>) {
+        for LayerTotals { loss, positive, negative, wrong, active, alive } in &self.totals {
+            [loss, positive, negative].iter().for_each(|sum| to.number(**sum));
+            [wrong, active].iter().for_each(|count| to.number(**count));
+            to.numbers(alive);
+        }
+        to.number(self.head_loss);
+    }
+
+    fn read_totals(&mut self, from: &mut Reader<'_>) -> Result<()> {
+        for LayerTotals { loss, positive, negative, wrong, active, alive } in &mut self.totals {
             for sum in [loss, positive, negative] {
                 *sum = from.number()?;
             }
@@ -129,12 +170,30 @@ impl Block {
             }
             from.as_many(alive)?;
         }
+        self.head_loss = from.number()?;
+        Ok(())
+    }
+
+    /// Takes over what [`Block::write_state`] wrote of a block of the same description.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it does not fit; the block may then have taken over a part of it.
+    pub fn read_state(&mut self, from: &[u8]) -> Result<()> {
+        let mut from = Reader(from);
+        for stage in &mut self.stages {
+            stage.layer.restore(&from.tensors()?)?;
+            let scores = from.tensors()?;
+            if let Some(layer) = &mut stage.scores {
+                layer.restore(&scores)?;
+            }
+            from.as_many(&mut stage.peer.means)?;
+        }
         if let Some(head) = &mut self.head {
             for layer in &mut head.layers {
                 layer.restore(&from.tensors()?)?;
             }
         }
-        self.head_loss = from.number()?;
+        self.read_totals(&mut from)?;
         from.as_many(&mut self.seconds)?;
         from.end()
     }
@@ -144,17 +203,19 @@ impl Packet {
     /// Writes what the next block is to see to the end of `to`; above the last block nobody reads the rows: there,
     /// [`Packet::forget_rows`] first.
     pub fn write(&self, to: &mut Vec<u8>) {
-        let Packet { taken, gain, bottom: _, neutral, pairs, kept, labels, solved, loss, prediction, outcome } = self;
+        let Packet { taken, gain, first, bottom: _, neutral, pairs, kept, labels, solved, loss, prediction, outcome } =
+            self;
         let mut to = Writer(to);
         to.number(*taken);
         to.number(*gain);
+        to.number(*first as u64);
         to.number(*loss);
         to.activity(neutral);
         to.activity(pairs);
         to.number(kept.len() as u64);
         kept.iter().for_each(|kept| to.activity(kept));
         to.numbers(labels);
-        to.numbers(&solved.iter().map(|solved| u8::from(*solved)).collect::<Vec<_>>());
+        to.marks(solved);
         to.numbers(prediction);
         match outcome {
             Ok(()) => to.number(0u8),
@@ -176,10 +237,12 @@ impl Packet {
     /// # Errors
     /// [`Error::Data`] where it is no packet; this one may then have become a part of it.
     pub fn read(&mut self, from: &[u8]) -> Result<()> {
-        let Packet { taken, gain, bottom: _, neutral, pairs, kept, labels, solved, loss, prediction, outcome } = self;
+        let Packet { taken, gain, first, bottom: _, neutral, pairs, kept, labels, solved, loss, prediction, outcome } =
+            self;
         let mut from = Reader(from);
         *taken = from.number()?;
         *gain = from.number()?;
+        *first = from.number::<u64>()? as usize;
         *loss = from.number()?;
         from.activity(neutral)?;
         from.activity(pairs)?;
@@ -189,10 +252,7 @@ impl Packet {
             from.activity(kept)?;
         }
         from.numbers(labels)?;
-        let mut marks = Vec::<u8>::new();
-        from.numbers(&mut marks)?;
-        solved.clear();
-        solved.extend(marks.iter().map(|mark| *mark != 0));
+        from.marks(solved)?;
         from.numbers(prediction)?;
         *outcome = match from.number::<u8>()? {
             0 => Ok(()),
@@ -202,6 +262,80 @@ impl Packet {
             }
             _ => Err(Error::Data(from.text()?)),
         };
+        from.end()
+    }
+
+    /// Writes what the lowest block is to see, to the end of `to`: for another replica of it.
+    pub fn write_start(&self, to: &mut Vec<u8>) {
+        let Packet { taken, gain, first, bottom, kept, labels, solved, .. } = self;
+        let mut to = Writer(to);
+        to.number(*taken);
+        to.number(*gain);
+        to.number(*first as u64);
+        to.number(kept.len() as u64);
+        to.numbers(labels);
+        to.marks(solved);
+        for (batch, rows) in [(&bottom.batch, &bottom.pairs), (&bottom.ahead, &bottom.neutral)] {
+            to.number(batch.width as u64);
+            to.number(batch.first as u64);
+            to.numbers(&batch.values);
+            to.numbers(&batch.squares);
+            to.numbers(&batch.labels);
+            to.numbers(&rows.source);
+            to.numbers(&rows.codes);
+            to.numbers(&rows.scale);
+            to.numbers(&rows.full);
+        }
+    }
+
+    /// Becomes what [`Packet::write_start`] wrote.
+    ///
+    /// # Errors
+    /// As [`Packet::read`].
+    pub fn read_start(&mut self, from: &[u8]) -> Result<()> {
+        let Packet { taken, gain, first, bottom, kept, labels, solved, loss, outcome, .. } = self;
+        let mut from = Reader(from);
+        *taken = from.number()?;
+        *gain = from.number()?;
+        *first = from.number::<u64>()? as usize;
+        let reads = from.count(1)?;
+        kept.resize_with(reads, Activity::default);
+        from.numbers(labels)?;
+        from.marks(solved)?;
+        for (batch, rows) in [(&mut bottom.batch, &mut bottom.pairs), (&mut bottom.ahead, &mut bottom.neutral)] {
+            batch.width = from.number::<u64>()? as usize;
+            batch.first = from.number::<u64>()? as usize;
+            from.numbers(&mut batch.values)?;
+            from.numbers(&mut batch.squares)?;
+            from.numbers(&mut batch.labels)?;
+            from.numbers(&mut rows.source)?;
+            from.numbers(&mut rows.codes)?;
+            from.numbers(&mut rows.scale)?;
+            from.numbers(&mut rows.full)?;
+        }
+        (*loss, *outcome) = (0.0, Ok(()));
+        // What reads them takes these for granted.
+        let Bottom { batch, pairs, ahead, neutral } = bottom;
+        let fits = |batch: &Batch, rows: &Labelled| {
+            let count = rows.scale.len();
+            batch.width.checked_mul(batch.squares.len()) == Some(batch.values.len())
+                && batch.first <= batch.width
+                && rows.source.len() == count
+                && rows.codes.len().is_multiple_of(count.max(1))
+                && (rows.full.is_empty() || Some(rows.full.len()) == batch.width.checked_mul(count))
+                && rows.source.iter().all(|&n| (n as usize) < batch.squares.len())
+        };
+        let none = Batch::default();
+        let of_neutral = if !ahead.is_empty() {
+            &*ahead
+        } else if neutral.is_empty() {
+            &none
+        } else {
+            &*batch
+        };
+        if !fits(batch, pairs) || !fits(of_neutral, neutral) || pairs.scale.len() != 2 * solved.len() {
+            return Err(Error::Data("a packet's rows are not those of its samples: the message is damaged".into()));
+        }
         from.end()
     }
 
@@ -257,6 +391,10 @@ impl Writer<'_> {
         let at = self.0.len();
         self.0.resize(at + numbers.len() * T::BYTES, 0);
         numbers.iter().zip(self.0[at..].chunks_exact_mut(T::BYTES)).for_each(|(number, to)| number.put(to));
+    }
+
+    fn marks(&mut self, marks: &[bool]) {
+        self.numbers(&marks.iter().map(|mark| u8::from(*mark)).collect::<Vec<_>>());
     }
 
     /// Rows as the next layer reads them.
@@ -321,6 +459,14 @@ impl<'a> Reader<'a> {
             true => Ok(()),
             false => Err(Error::Data(format!("a block's state has {} numbers where {expected} belong", to.len()))),
         }
+    }
+
+    fn marks(&mut self, to: &mut Vec<bool>) -> Result<()> {
+        let mut marks = Vec::<u8>::new();
+        self.numbers(&mut marks)?;
+        to.clear();
+        to.extend(marks.iter().map(|mark| *mark != 0));
+        Ok(())
     }
 
     fn text(&mut self) -> Result<String> {
