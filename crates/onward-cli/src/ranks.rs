@@ -15,6 +15,8 @@ pub struct Ranks {
     count: usize,
     /// How many of them are on this machine.
     here: usize,
+    /// How many have the same layers.
+    replicas: usize,
 }
 
 /// How many processes the launcher has started, by what it tells each of them; `None` where there is no launcher.
@@ -33,36 +35,41 @@ impl Ranks {
             job: None,
             count: 1,
             here: 1,
+            replicas: 1,
         }
     }
 
-    /// Joins the others, if there are any.
+    /// Joins the others, if there are any; `replicas`: how many are to have the same layers.
     ///
     /// # Errors
     /// [`Usage`] where there are others, but this command cannot speak to them.
     #[cfg(feature = "mpi")]
-    pub fn join() -> Result<Self> {
+    pub fn join(replicas: usize) -> Result<Self> {
         if started().is_none() {
-            return Ok(Self::alone());
+            return Ok(Ranks { replicas, ..Self::alone() });
         }
-        let job = onward_mpi::Job::join()?;
+        let mut job = onward_mpi::Job::join()?;
         let (count, here) = (job.ranks(), job.ranks_here());
-        Ok(Ranks { job: Some(job), count, here })
+        // Where they cannot be divided, `check` says so, once for all.
+        if replicas > 0 && count.is_multiple_of(replicas) {
+            job.divide(replicas)?;
+        }
+        Ok(Ranks { job: Some(job), count, here, replicas })
     }
 
-    /// Joins the others, if there are any.
+    /// Joins the others, if there are any; `replicas`: how many are to have the same layers.
     ///
     /// # Errors
     /// [`Usage`] where there are others, for this command cannot speak to them.
     #[cfg(not(feature = "mpi"))]
-    pub fn join() -> Result<Self> {
+    pub fn join(replicas: usize) -> Result<Self> {
         match started() {
             Some(count) if count > 1 => Err(Usage(format!(
                 "{count} processes of a command that was built without MPI: build it with \
                  `cargo build --release --features mpi`"
             ))
             .into()),
-            _ => Ok(Self::alone()),
+            _ => Ok(Ranks { replicas, ..Self::alone() }),
         }
     }
 
@@ -99,8 +106,22 @@ impl Ranks {
     /// # Errors
     /// [`Usage`].
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        if self.count > 1 && recipe.training.order != Order::Pipelined {
-            let count = self.count;
+        let (count, replicas, batch) = (self.count, self.replicas, recipe.training.batch);
+        if replicas == 0 || !count.is_multiple_of(replicas) {
+            return Err(Usage(format!(
+                "--replicas {replicas} of each layer on {count} {}: expected a number that divides that of the processes, \
+                 as in `mpirun -n 4 onward train --replicas 2`",
+                if count == 1 { "process" } else { "processes" }
+            ))
+            .into());
+        }
+        if batch < replicas {
+            return Err(Usage(format!(
+                "--replicas {replicas}: a batch of {batch} samples has no share for each of them (training.batch)"
+            ))
+            .into());
+        }
+        if count > 1 && recipe.training.order != Order::Pipelined {
             return Err(Usage(format!(
                 "{count} processes train one network only as a pipeline: --set training.order=pipelined, and \
                  --set negatives.kind=uniform or a --set negatives.delay of about {}",
@@ -120,7 +141,7 @@ impl Ranks {
         #[cfg(feature = "mpi")]
         if let Some(job) = self.job.as_ref().filter(|_| self.count > 1) {
             let asked = trainer.recipe().training.blocks;
-            let blocks = if asked == 0 { self.count } else { asked };
+            let blocks = if asked == 0 { self.count / self.replicas } else { asked };
             let ending = crate::interrupt::asked;
             let outcome = trainer.fit_along(&mut job.line(blocks, &ending), data, observer);
             return match outcome {

@@ -32,7 +32,9 @@ fn onward(ranks: usize, folder: &Path, arguments: &[&str]) -> Command {
     let onward = cargo_bin!("onward");
     let mut command = Command::new(if ranks == 0 { onward.as_os_str() } else { "mpirun".as_ref() });
     if ranks > 0 {
-        command.args(["--allow-run-as-root", "--oversubscribe", "-n", &ranks.to_string()]).arg(onward);
+        command.args(["--allow-run-as-root", "--oversubscribe", "-n", &ranks.to_string()]);
+        // There may be more ranks than cores.
+        command.args(["--mca", "mpi_yield_when_idle", "1"]).arg(onward);
     }
     // Containers do not let processes read each other's memory.
     command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
@@ -89,6 +91,58 @@ fn what_many_processes_cannot_train_is_refused_before_anything_is_written() {
         said(&output)
     );
     assert!(!folder.path().join("run").exists());
+    for (ranks, replicas, batch, expected) in [
+        (3, "2", "training.batch=20", "--replicas 2 of each layer on 3 processes"),
+        (0, "2", "training.batch=20", "--replicas 2 of each layer on 1 process"),
+        (2, "0", "training.batch=20", "--replicas 0 of each layer"),
+        (2, "2", "training.batch=1", "a batch of 1 samples has no share for each of them"),
+    ] {
+        let output = start(ranks, folder.path(), "run", &[batch]).args(["--replicas", replicas]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert_eq!(said(&output).matches(expected).count(), 1, "{}", said(&output));
+        assert!(!folder.path().join("run").exists());
+    }
+}
+
+/// The losses of a run's epochs.
+fn losses(folder: &Path, run: &str) -> Vec<f64> {
+    let metrics = std::fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
+    let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap();
+    metrics.lines().map(loss).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn replicas_make_the_run_of_one_but_for_rounding_and_go_on_anywhere() {
+    let folder = folder();
+    let folder = folder.path();
+    let epochs = "training.epochs=3";
+    succeed(start(0, folder, "alone", &[epochs]));
+    let expected = losses(folder, "alone");
+    for (ranks, replicas) in [(2, "2"), (4, "2")] {
+        let run = format!("{ranks}-{replicas}");
+        let mut command = start(ranks, folder, &run, &[epochs]);
+        command.args(["--replicas", replicas]);
+        succeed(command);
+        let found = losses(folder, &run);
+        assert_eq!(found.len(), 3);
+        assert!(
+            found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs()),
+            "{found:?}, not {expected:?}"
+        );
+    }
+    // A replica that dies ends the job; the run goes on with another number of ranks and replicas, or with none.
+    let epochs = "training.epochs=60";
+    for (rank, elsewhere, replicas) in [(1, 3, "3"), (2, 0, "1")] {
+        let run = format!("killed-{rank}");
+        let mut command = start(4, folder, &run, &[epochs]);
+        let said = killed(command.args(["--replicas", "2"]), folder, &run, rank);
+        assert!(said.contains(&format!("onward train --resume {run}")), "{said}");
+        let mut command = onward(elsewhere, folder, &["--resume", &run]);
+        command.args(["--replicas", replicas]);
+        succeed(command);
+        assert_eq!(losses(folder, &run).len(), 60);
+    }
 }
 
 /// The process that is this rank of the job that `mpirun` has started.
@@ -104,6 +158,23 @@ fn process_of(mpirun: u32, rank: usize) -> Option<u32> {
     processes.filter(of_job).find(is_rank)
 }
 
+/// Starts a job, and kills one of its ranks once there is a checkpoint; what was said.
+#[cfg(target_os = "linux")]
+fn killed(command: &mut Command, folder: &Path, run: &str, rank: usize) -> String {
+    let mpirun = command.spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.join(run).join("checkpoint/last.safetensors").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint was ever written");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let process = process_of(mpirun.id(), rank).expect("the rank runs");
+    assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap().success());
+    let output = mpirun.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("exited on signal 9"), "{}", said(&output));
+    said(&output)
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_rank_that_is_killed_ends_the_job_and_the_run_goes_on_elsewhere() {
@@ -113,20 +184,10 @@ fn a_rank_that_is_killed_ends_the_job_and_the_run_goes_on_elsewhere() {
     succeed(start(0, folder, "alone", &[epochs]));
     for (rank, elsewhere) in [(1, 2), (2, 0), (0, 3)] {
         let run = format!("killed-{rank}");
-        let mpirun = start(3, folder, &run, &[epochs]).spawn().unwrap();
-        let begun = Instant::now();
-        while !folder.join(&run).join("checkpoint/last.safetensors").exists() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint was ever written");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let process = process_of(mpirun.id(), rank).expect("the rank runs");
-        assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap().success());
-        let output = mpirun.wait_with_output().unwrap();
-        assert!(!output.status.success(), "{}", said(&output));
-        assert!(said(&output).contains("exited on signal 9"), "{}", said(&output));
+        let said = killed(&mut start(3, folder, &run, &[epochs]), folder, &run, rank);
         if rank > 0 {
-            assert!(said(&output).contains("one of them has probably died"), "{}", said(&output));
-            assert!(said(&output).contains(&format!("onward train --resume {run}")), "{}", said(&output));
+            assert!(said.contains("one of them has probably died"), "{said}");
+            assert!(said.contains(&format!("onward train --resume {run}")), "{said}");
         }
         assert!(checkpoint(folder, &run) != checkpoint(folder, "alone"), "it was killed too late");
         succeed(onward(elsewhere, folder, &["--resume", &run]));

@@ -5,6 +5,9 @@
 //! leaves the job. Blocks go to their ranks at the beginning of each stretch between two looks of the observers, and come back
 //! at its end, so that whoever looks, and whatever is saved, is as on one machine.
 //!
+//! With replicas (`Job::divide`), each block is on several ranks next to each other: packets are cut into shares, which go up
+//! side by side, and each layer's gradient is summed over the replicas while other layers work.
+//!
 //! MPI carries everything; nothing waits for a message that is on its way: each rank computes on a thread of its own, while
 //! its first thread receives the next packet and sends the last.
 //!
@@ -18,6 +21,8 @@ mod line;
 mod post;
 #[cfg(feature = "mpi")]
 mod serve;
+#[cfg(feature = "mpi")]
+mod sums;
 #[cfg(feature = "mpi")]
 mod worker;
 

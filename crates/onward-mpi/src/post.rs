@@ -153,7 +153,17 @@ impl Idle {
     pub fn wait(&self) {
         match self.length() {
             short if short < Duration::from_micros(50) => std::thread::yield_now(),
-            long => std::thread::sleep((long / 8).clamp(Duration::from_micros(20), Duration::from_millis(1))),
+            // Whoever begins a sum wakes this thread up.
+            long => std::thread::park_timeout((long / 8).clamp(Duration::from_micros(20), Duration::from_millis(1))),
+        }
+    }
+
+    /// Waits while a sum is under way, which takes many steps, each only when it is asked for, and a thread that computes waits
+    /// for it. Where the others are far behind, their machine may be this one.
+    pub fn wait_for_sums(&self) {
+        match self.length() {
+            short if short < Duration::from_millis(1) => std::thread::yield_now(),
+            _ => std::thread::park_timeout(Duration::from_micros(50)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::job::Job;
 use crate::post::{CONTROL, Idle, PACKET, Post, READY, STATE};
+use crate::sums::{Adder, sums};
 use crate::worker::Worker;
 use onward::train::pipeline::{Block, Packet};
 use onward::{Error, Result};
@@ -62,7 +63,7 @@ impl Job {
     /// Hosts blocks for rank 0, until that one leaves the job.
     ///
     /// # Errors
-    /// [`Error::Data`] where rank 0 runs another version of this program.
+    /// [`Error::Data`] where rank 0 runs another version of this program, or another replica is gone.
     ///
     /// # Panics
     /// Where a layer does.
@@ -79,10 +80,17 @@ impl Job {
                         None => Block::build(description),
                     };
                     let block = block.and_then(|mut block| block.read_state(state).map(|()| block));
+                    let (asker, adder) = self.group.as_ref().map(sums).unzip();
+                    let block = block.and_then(|mut block| {
+                        asker
+                            .map_or(Ok(()), |asker| block.join_group(Box::new(asker), self.replica() == 0))
+                            .map(|()| block)
+                    });
                     let problem = block.as_ref().err().map_or(String::new(), Error::to_string);
                     post.send(0, READY, problem.into_bytes());
                     if let Ok(block) = block {
-                        known = Some((description.to_owned(), host(&mut post, block, self.rank() - 1, above)));
+                        let block = self.host(&mut post, block, above, adder);
+                        known = Some((description.to_owned(), block.inspect_err(|_| self.broken.set(true))?));
                     }
                 }
                 Some(Control::Stop) => {
@@ -96,50 +104,68 @@ impl Job {
             }
         }
     }
+
+    /// Has packets pass the block on their way from the rank below to the one above, until rank 0 says that it is over.
+    fn host(&self, post: &mut Post<'_>, block: Block, above: usize, mut adder: Option<Adder<'_>>) -> Result<Block> {
+        // Rank 0 makes the packets, for all replicas of the lowest block.
+        let below = self.rank().saturating_sub(self.replicas);
+        let lowest = block.layers().start == 0;
+        let mut packet = Packet::default();
+        let mut worker = Worker::start(block, move |block, mut bytes: Vec<u8>| {
+            let read = if lowest { packet.read_start(&bytes) } else { packet.read(&bytes) };
+            match read {
+                Ok(()) => block.run(&mut packet),
+                Err(error) => packet.fail(error),
+            }
+            if above == 0 {
+                packet.forget_rows();
+            }
+            bytes.clear();
+            packet.write(&mut bytes);
+            bytes
+        });
+        let mut idle = Idle::default();
+        loop {
+            post.progress();
+            let mut moved = adder.as_mut().is_some_and(Adder::progress);
+            if worker.inside() < INSIDE
+                && let Some(packet) = post.take(below, PACKET)
+            {
+                worker.give(packet);
+                moved = true;
+            }
+            if let Some(packet) = worker.take() {
+                post.send(above, PACKET, packet);
+                moved = true;
+            }
+            if moved {
+                idle.reset();
+            } else if post.take(0, CONTROL).is_some() {
+                break;
+            } else if adder.as_ref().is_some_and(Adder::is_busy) {
+                idle.wait_for_sums();
+            } else {
+                idle.wait();
+            }
+        }
+        idle.reset();
+        let block = worker.end(|| wait_for(&mut adder, &idle))?;
+        let mut state = post.paper();
+        match self.replica() {
+            0 => block.write_state(&mut state),
+            _ => block.write_report(&mut state),
+        }
+        post.send(0, STATE, state);
+        Ok(block)
+    }
 }
 
-/// Has packets pass the block on their way from the rank below to the one above, until rank 0 says that it is over.
-fn host(post: &mut Post<'_>, block: Block, below: usize, above: usize) -> Block {
-    let mut packet = Packet::default();
-    let mut worker = Worker::start(block, move |block, mut bytes: Vec<u8>| {
-        match packet.read(&bytes) {
-            Ok(()) => block.run(&mut packet),
-            Err(error) => packet.fail(error),
-        }
-        if above == 0 {
-            packet.forget_rows();
-        }
-        bytes.clear();
-        packet.write(&mut bytes);
-        bytes
-    });
-    let mut idle = Idle::default();
-    loop {
-        post.progress();
-        let mut moved = false;
-        if worker.inside() < INSIDE
-            && let Some(packet) = post.take(below, PACKET)
-        {
-            worker.give(packet);
-            moved = true;
-        }
-        if let Some(packet) = worker.take() {
-            post.send(above, PACKET, packet);
-            moved = true;
-        }
-        if moved {
-            idle.reset();
-        } else if post.take(0, CONTROL).is_some() {
-            break;
-        } else {
-            idle.wait();
-        }
+/// Waits a little while a block ends, whose last sums may be under way.
+pub fn wait_for(adder: &mut Option<Adder<'_>>, idle: &Idle) {
+    match adder.as_mut().is_some_and(|adder| adder.progress() || adder.is_busy()) {
+        true => std::thread::yield_now(),
+        false => idle.wait(),
     }
-    let block = worker.end();
-    let mut state = post.paper();
-    block.write_state(&mut state);
-    post.send(0, STATE, state);
-    block
 }
 
 #[cfg(test)]

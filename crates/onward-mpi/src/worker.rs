@@ -1,5 +1,6 @@
 //! A block at work on a thread of its own, so that messages come and go meanwhile.
 
+use onward::Result;
 use onward::train::pipeline::Block;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use std::thread::JoinHandle;
 pub struct Worker<T> {
     jobs: Sender<T>,
     ready: Receiver<T>,
-    thread: JoinHandle<Block>,
+    thread: JoinHandle<Result<Block>>,
     inside: usize,
 }
 
@@ -26,7 +27,8 @@ impl<T: Send + 'static> Worker<T> {
                     break;
                 }
             }
-            block
+            rayon::scope(|_| block.leave_group())?;
+            Ok(block)
         };
         Worker { jobs, ready, thread: std::thread::spawn(run), inside: 0 }
     }
@@ -58,12 +60,18 @@ impl<T: Send + 'static> Worker<T> {
         }
     }
 
-    /// The block, once it has done all its jobs.
+    /// The block, once it has done all its jobs and taken all steps; `wait` is called again and again until then.
+    ///
+    /// # Errors
+    /// Where its replicas are gone.
     ///
     /// # Panics
     /// As the block did.
-    pub fn end(self) -> Block {
+    pub fn end(self, mut wait: impl FnMut()) -> Result<Block> {
         drop(self.jobs);
+        while !self.thread.is_finished() {
+            wait();
+        }
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

@@ -8,24 +8,38 @@ mod common;
 use common::{patterns, pipelined, recipe, recipes};
 use onward::checkpoint::different_tensors;
 use onward::settings::{NegativesKind, Precision};
+use onward::tensor::{Numbers, Tensor};
 use onward::{Error, Event, Flow, Recipe, Trainer};
 use onward_mpi::Job;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// The folder that ranks write to, and what they do: set by the test that starts them.
+/// The folder that ranks write to, what they do, and how many replicas of each block there are: set by the test that starts
+/// them.
 const FOLDER: &str = "ONWARD_TEST_FOLDER";
 const TASK: &str = "ONWARD_TEST_TASK";
+const REPLICAS: &str = "ONWARD_TEST_REPLICAS";
+
+/// Recipes that replicas are tried with: the library's own tests try them all, on threads.
+const FEW: [&str; 3] = ["many layers, dropout", "adam", "hard, delay 1"];
 
 /// Starts this program as so many ranks.
 fn ranks(count: usize, task: &str, folder: &Path) -> Output {
+    replicas(count, 1, task, folder)
+}
+
+/// The same with so many replicas of each block.
+fn replicas(count: usize, replicas: usize, task: &str, folder: &Path) -> Output {
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["--allow-run-as-root", "--oversubscribe", "-n", &count.to_string()]);
+    // There may be more ranks than cores.
+    mpirun.args(["--mca", "mpi_yield_when_idle", "1"]);
     mpirun.arg(std::env::current_exe().unwrap()).args(["--exact", "rank", "--nocapture"]);
     // Containers do not let processes read each other's memory.
     mpirun.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
     mpirun.env(FOLDER, folder).env(TASK, task).env("RAYON_NUM_THREADS", "1");
+    mpirun.env(REPLICAS, replicas.to_string());
     mpirun.output().expect("mpirun can be started: Debian's openmpi-bin has it")
 }
 
@@ -65,6 +79,8 @@ fn rank() {
         job.set_piece(1000);
     }
     assert_eq!(job.ranks_here(), job.ranks());
+    assert!(job.divide(job.ranks() + 1).unwrap_err().to_string().contains("cannot be divided"));
+    job.divide(std::env::var(REPLICAS).unwrap().parse().unwrap()).unwrap();
     if job.rank() > 0 {
         return job.serve().unwrap();
     }
@@ -79,7 +95,7 @@ fn rank() {
         return std::fs::write(folder.join("error"), error.to_string()).unwrap();
     }
     for (i, (name, recipe)) in recipes().into_iter().enumerate() {
-        if task == "all" || name == "adam" {
+        if task == "all" || (task == "few" && FEW.contains(&name)) || name == "adam" {
             let mut trainer = trainer(recipe);
             fit(&mut trainer, Some(&mut line)).unwrap();
             assert!(trainer.occupancy().unwrap().blocks.len() <= ranks);
@@ -118,4 +134,57 @@ fn divergence_is_said_as_on_one_process() {
     succeed(&ranks(3, "diverge", folder.path()));
     let expected = fit(&mut Trainer::new(wild(), &patterns(150)).unwrap(), None).unwrap_err();
     assert_eq!(std::fs::read_to_string(folder.path().join("error")).unwrap(), expected.to_string());
+}
+
+/// The largest difference between numbers of two checkpoints, in parts of 1 or of their tensor's largest.
+fn difference(a: &Path, b: &Path) -> f64 {
+    let [a, b] = [a, b].map(|path| Trainer::load(path).unwrap());
+    let tensors = |trainer: &Trainer| -> Vec<Tensor> {
+        let network = trainer.network();
+        let layers = network.stages().iter().flat_map(|stage| stage.layer.tensors());
+        let head = network.head().into_iter().flat_map(|head| head.parts().flat_map(|(_, part)| part.tensors()));
+        layers.chain(head).collect()
+    };
+    let mut most = 0.0f64;
+    for (a, b) in tensors(&a).iter().zip(tensors(&b)) {
+        let (Numbers::F32(a), Numbers::F32(b)) = (&a.numbers, &b.numbers) else { panic!("not in single precision") };
+        let size = a.iter().fold(1.0f32, |size, x| size.max(x.abs()));
+        most = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs() / size)).fold(most, f64::max);
+    }
+    most
+}
+
+#[test]
+fn replicas_learn_what_one_process_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let few: Vec<_> = recipes().into_iter().enumerate().filter(|(_, (name, _))| FEW.contains(name)).collect();
+    for (i, (_, recipe)) in &few {
+        let mut alone = Trainer::new(recipe.clone(), &patterns(150)).unwrap();
+        fit(&mut alone, None).unwrap();
+        save(&alone, &folder.join(i.to_string()));
+    }
+    for (ranks, replicas) in [(2, 2), (4, 2), (3, 3)] {
+        let mut before = Vec::new();
+        for _ in 0..2 {
+            succeed(&self::replicas(ranks, replicas, "few", folder));
+            let mut bits = Vec::new();
+            for (i, (name, _)) in &few {
+                let (one, other) = (folder.join(i.to_string()), folder.join(format!("{i}-{ranks}")));
+                let most = difference(&one, &other);
+                assert!(most < 1e-5, "{name}, {ranks} ranks, {replicas} replicas: {most:e}");
+                bits.push(std::fs::read(other).unwrap());
+            }
+            assert!(before.is_empty() || before == bits, "{ranks} ranks end in the same bits each time");
+            before = bits;
+        }
+    }
+}
+
+#[test]
+fn divergence_in_one_replica_is_said_as_on_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(&replicas(4, 2, "diverge", folder.path()));
+    let found = std::fs::read_to_string(folder.path().join("error")).unwrap();
+    assert!(found.contains("training has diverged"), "{found}");
 }

@@ -61,6 +61,9 @@ pub struct Args {
     /// Threads to compute with; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Under mpirun or srun: how many processes have the same layers, each for its share of every batch
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    replicas: usize,
     /// How to show progress.
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     progress: Mode,
@@ -86,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let minutes = args.checkpoint_minutes;
     let options = Options { threads: args.threads, progress: args.progress, checkpoint_minutes: minutes };
-    let ranks = Ranks::join()?;
+    let ranks = Ranks::join(args.replicas)?;
     let options = Options { threads: ranks.threads(args.threads), ..options };
     if ranks.follows() {
         interrupt::ignore()?;
