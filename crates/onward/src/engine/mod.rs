@@ -23,6 +23,7 @@ pub fn dense(precision: Precision, dense: Dense) -> Box<dyn Layer> {
 pub fn vectors() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     return match pulp::Arch::new() {
+        pulp::Arch::V4(_) if cpu::has_tiles() => "avx512+amx",
         pulp::Arch::V4(_) if cpu::has_bf16() => "avx512+bf16",
         pulp::Arch::V4(_) => "avx512",
         pulp::Arch::V3(_) => "avx2",

@@ -1,36 +1,43 @@
-//! Products of bf16 numbers with sums in single precision: half the bytes, and twice the rate where the processor has an
-//! instruction for them (AVX-512 BF16). Elsewhere the same products are computed in single precision.
+//! Products of bf16 numbers with sums in single precision: half the bytes, and a higher rate where the processor has
+//! instructions for them: tiles (AMX) or vectors (AVX-512 BF16). Elsewhere the same products are computed in single precision.
 //!
 //! Two numbers of neighbouring inputs share a `u32`, the first in its lower half, because the instruction multiplies and adds
 //! pairs.
 
+use super::aligned::Aligned;
+use super::amx;
 use super::panels::{Panels, WIDTH};
 use super::product::{Answers, Epilogue, Kernel, Task, finish, product, sum_of_squares};
 use super::update::TILE;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Weights in pairs: panel after panel, `(ceil(I/2), WIDTH)` each.
+/// How many pairs hold `n` numbers here: tiles take them in blocks, the last one filled up with zeros.
+pub(super) fn pairs(n: usize) -> usize {
+    if amx::available() { n.div_ceil(2).next_multiple_of(amx::SIDE) } else { n.div_ceil(2) }
+}
+
+/// Weights in pairs: panel after panel, `(pairs(I), WIDTH)` each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pairs {
     inputs: usize,
     outputs: usize,
-    values: Vec<u32>,
+    values: Aligned<u32>,
 }
 
 impl Pairs {
     /// The weights rounded.
     pub fn new(weights: &Panels) -> Self {
         let (inputs, outputs) = (weights.inputs(), weights.outputs());
-        let mut values = vec![0; weights.count() * inputs.div_ceil(2) * WIDTH];
-        let panels = values.par_chunks_exact_mut((inputs.div_ceil(2) * WIDTH).max(1)).enumerate();
+        let mut values = Aligned::zeros(weights.count() * pairs(inputs) * WIDTH);
+        let panels = values.par_chunks_exact_mut((pairs(inputs) * WIDTH).max(1)).enumerate();
         panels.for_each(|(j, pairs)| crate::engine::vectorised(|| round_rows(weights.panel(j), pairs)));
         Pairs { inputs, outputs, values }
     }
 
-    /// Every panel, `(ceil(I/2), WIDTH)` each.
+    /// Every panel, `(pairs(I), WIDTH)` each.
     pub fn panels_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
-        let size = self.inputs.div_ceil(2) * WIDTH;
+        let size = pairs(self.inputs) * WIDTH;
         self.values.chunks_exact_mut(size.max(1))
     }
 }
@@ -64,12 +71,14 @@ pub(super) fn pair<const N: usize>(first: &[f32; N], second: &[f32; N], to: &mut
     }
 }
 
-/// Neighbouring rows of `(R, N)` as pairs, `(ceil(R/2), N)`.
-pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize, pairs: &mut Vec<u32>) {
-    pairs.resize(count.div_ceil(2) * N, 0);
+/// Neighbouring rows of `(R, N)` as pairs, `(pairs(R), N)`.
+pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize, to: &mut Aligned<u32>) {
+    to.resize(pairs(count) * N);
+    let (here, beyond) = to.split_at_mut(count.div_ceil(2) * N);
+    beyond.fill(0);
     crate::engine::vectorised(|| {
-        for (rows, pairs) in rows.as_chunks::<N>().0.chunks(2).zip(pairs.as_chunks_mut::<N>().0) {
-            pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), pairs);
+        for (rows, to) in rows.as_chunks::<N>().0.chunks(2).zip(here.as_chunks_mut::<N>().0) {
+            pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), to);
         }
     });
 }
@@ -84,6 +93,9 @@ pub(super) fn has_outer() -> bool {
 
 /// See `limits::peak_flops`.
 pub(super) fn multiply_add(rounds: u64) -> f64 {
+    if amx::available() {
+        return amx::multiply_add(rounds);
+    }
     #[cfg(target_arch = "x86_64")]
     if x86::available() {
         // SAFETY: `available` has found every feature that it is compiled for.
@@ -105,10 +117,10 @@ pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
     unreachable!("pairs are packed only where there is an instruction for them");
 }
 
-/// Rows of inputs `x: (R, I)` as pairs, `(R, ceil(I/2))`.
-fn round_inputs(x: &[f32], inputs: usize, to: &mut Vec<u32>) {
-    let pairs = inputs.div_ceil(2);
-    to.resize(x.len() / inputs.max(1) * pairs, 0);
+/// Rows of inputs `x: (R, I)` as pairs, `(R, pairs(I))`.
+fn round_inputs(x: &[f32], inputs: usize, to: &mut Aligned<u32>) {
+    let pairs = pairs(inputs);
+    to.resize(x.len() / inputs.max(1) * pairs);
     let rows = x.par_chunks_exact(inputs.max(1)).zip(to.par_chunks_exact_mut(pairs.max(1))).with_min_len(16);
     rows.for_each(|(x, to)| {
         crate::engine::vectorised(|| {
@@ -116,9 +128,9 @@ fn round_inputs(x: &[f32], inputs: usize, to: &mut Vec<u32>) {
             for (to, [a, b]) in to.iter_mut().zip(both) {
                 *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
             }
-            if let ([last], Some(to)) = (last, to.last_mut()) {
-                *to = round(*last) >> 16;
-            }
+            let (to, beyond) = to[both.len()..].split_at_mut(last.len());
+            to.iter_mut().zip(last).for_each(|(to, last)| *to = round(*last) >> 16);
+            beyond.fill(0);
         });
     });
 }
@@ -128,13 +140,17 @@ pub fn product_bf16(
     x: &[f32],
     w: &Pairs,
     rows: usize,
-    scratch: &mut Vec<u32>,
+    scratch: &mut Aligned<u32>,
     then: Epilogue<'_>,
     answers: Answers<'_>,
 ) {
     assert_eq!(x.len(), rows * w.inputs);
     round_inputs(x, w.inputs, scratch);
-    let sizes = (rows, w.inputs.div_ceil(2), w.outputs);
+    let sizes = (rows, pairs(w.inputs), w.outputs);
+    #[cfg(target_arch = "x86_64")]
+    if amx::available() {
+        return product(x86::Tiles, scratch, &w.values, sizes, then, answers);
+    }
     #[cfg(target_arch = "x86_64")]
     if x86::available() {
         return product(x86::Native, scratch, &w.values, sizes, then, answers);
@@ -189,7 +205,8 @@ impl Task<'_, u32> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernel, TILE, Task, WIDTH};
+    use super::{Kernel, TILE, Task, WIDTH, amx};
+    use crate::engine::cpu::amx::Operands;
     use pulp::x86::V4;
     use std::arch::x86_64::{
         __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
@@ -205,6 +222,39 @@ mod x86 {
         std::is_x86_feature_detected!("avx512bf16") && V4::try_new().is_some()
     }
 
+    /// What pulp needs for what follows a product, where `available` says so.
+    fn vectors() -> V4 {
+        static V4: OnceLock<V4> = OnceLock::new();
+        *V4.get_or_init(|| pulp::x86::V4::try_new().expect("`available` has looked"))
+    }
+
+    /// Tiles, on processors that have them.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Tiles;
+
+    impl Kernel for Tiles {
+        type Weight = u32;
+
+        fn run(self, task: Task<'_, u32>) {
+            let (inputs, rows) = (task.inputs, task.rows.len());
+            // As many rows in each group, for two small groups take as long as two large ones.
+            let each = rows.div_ceil(rows.div_ceil(amx::ROWS).max(1)).max(1);
+            let mut sums = [[0.0; WIDTH]; amx::ROWS];
+            for first in task.rows.clone().step_by(each) {
+                let n = each.min(task.rows.end - first);
+                let a = &task.x[first * inputs..(first + n) * inputs];
+                amx::multiply(&Operands { a, stride: inputs, step: amx::SIDE, b: task.panel }, n, &mut sums);
+                // SAFETY: processors with tiles have the vectors too.
+                unsafe { finish_rows(vectors(), &task, first, &mut sums[..n]) };
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,fma,avx2")]
+    fn finish_rows(simd: V4, task: &Task<'_, u32>, first: usize, sums: &mut [[f32; WIDTH]]) {
+        sums.iter_mut().enumerate().for_each(|(i, sums)| task.finish_row(simd, first + i, sums));
+    }
+
     /// The instruction, on the tile of the single precision kernel.
     #[derive(Clone, Copy, Debug)]
     pub struct Native;
@@ -213,10 +263,8 @@ mod x86 {
         type Weight = u32;
 
         fn run(self, task: Task<'_, u32>) {
-            static V4: OnceLock<V4> = OnceLock::new();
-            let simd = *V4.get_or_init(|| pulp::x86::V4::try_new().expect("`available` has looked"));
             // SAFETY: `available` has found every feature that `tiles` is compiled for.
-            unsafe { tiles(simd, &task) }
+            unsafe { tiles(vectors(), &task) }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The default engine: products on weights in panels, with everything that goes before and after them fused in.
 
+mod aligned;
+mod amx;
 mod bf16;
 pub(crate) mod gradient;
 pub(crate) mod panels;
@@ -15,6 +17,7 @@ use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::{Step, equal_gains};
 use crate::pass::{Activity, Codes, Directions, Inputs};
 use crate::tensor::{Tensor, Tensors, transposed};
+use aligned::Aligned;
 use bf16::{Pairs, product_bf16};
 use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
@@ -36,6 +39,11 @@ pub(super) fn has_bf16() -> bool {
     bf16::has_outer()
 }
 
+/// Whether these are tiles.
+pub(super) fn has_tiles() -> bool {
+    amx::available()
+}
+
 /// Multiply-adds of bf16 numbers on registers alone; answers how many operations they were, 0 where there are no units.
 pub(super) fn bf16_multiply_add(rounds: u64) -> f64 {
     bf16::multiply_add(rounds)
@@ -53,20 +61,20 @@ pub struct CpuDense {
 
 static WORK: Pool<Workspace> = Pool::new();
 /// Inputs rounded to bf16, while a product is computed.
-static ROUNDED: Pool<Vec<u32>> = Pool::new();
+static ROUNDED: Pool<Aligned<u32>> = Pool::new();
 static TURNED: Pool<Turned> = Pool::new();
 
 /// Memory of a product with the weights' transpose.
 #[derive(Debug)]
 struct Turned {
     weights: Panels,
-    rounded: Vec<u32>,
+    rounded: Aligned<u32>,
     answer: Vec<f32>,
 }
 
 impl Default for Turned {
     fn default() -> Self {
-        Turned { weights: Panels::zeros(0, 0), rounded: Vec::new(), answer: Vec::new() }
+        Turned { weights: Panels::zeros(0, 0), rounded: Aligned::zeros(0), answer: Vec::new() }
     }
 }
 
@@ -76,7 +84,7 @@ struct Workspace {
     /// Gradient rows' inputs, packed.
     x: Vec<f32>,
     /// The same as pairs of bf16 numbers.
-    x_pairs: Vec<u32>,
+    x_pairs: Aligned<u32>,
     /// Gradient rows' directions `(R, O)`.
     d: Vec<f32>,
     /// The gradient of the label rows `(K, O)`.
@@ -232,7 +240,7 @@ impl CpuDense {
 }
 
 /// Packs gradient rows for the kernel that will read them: one of the two is then empty.
-fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f32>, &mut Vec<u32>)) {
+fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f32>, &mut Aligned<u32>)) {
     if bf16 && bf16::has_outer() {
         plain.clear();
         pack_input_pairs(rows, inputs, pairs);

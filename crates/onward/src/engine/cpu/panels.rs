@@ -1,5 +1,6 @@
 //! How weights lie in memory: in panels of [`WIDTH`] columns, so that a product streams through them from front to back.
 
+use super::aligned::Aligned;
 use rayon::prelude::*;
 
 /// Columns of a panel: three AVX-512 registers, six AVX2 ones. Of 1,000 columns it pads 8, of 2,000 it pads 16.
@@ -11,25 +12,19 @@ pub const WIDTH: usize = 48;
 pub struct Panels {
     inputs: usize,
     outputs: usize,
-    values: Vec<Line>,
+    values: Aligned<f32>,
 }
-
-/// A cache line: what makes panels start where vector loads want them to.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Line([f32; 16]);
 
 impl Panels {
     /// All zeros.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
-        let lines = inputs * outputs.div_ceil(WIDTH) * WIDTH / 16;
-        Panels { inputs, outputs, values: vec![Line::default(); lines] }
+        Panels { inputs, outputs, values: Aligned::zeros(inputs * outputs.div_ceil(WIDTH) * WIDTH) }
     }
 
     /// Makes room for `(I, O)`, keeping the memory; what the values are afterwards is unspecified.
     pub fn resize(&mut self, inputs: usize, outputs: usize) {
         (self.inputs, self.outputs) = (inputs, outputs);
-        self.values.resize(inputs * outputs.div_ceil(WIDTH) * WIDTH / 16, Line::default());
+        self.values.resize(inputs * outputs.div_ceil(WIDTH) * WIDTH);
     }
 
     /// From row-major `rows: (I, O)`.
@@ -109,14 +104,12 @@ impl Panels {
 
     /// All panels, one after another.
     pub fn values(&self) -> &[f32] {
-        // SAFETY: `Line` is 16 `f32` without padding, and `f32` asks for less alignment.
-        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.values.len() * 16) }
+        &self.values
     }
 
     /// All panels, one after another.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `values`; the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.values.len() * 16) }
+        &mut self.values
     }
 }
 

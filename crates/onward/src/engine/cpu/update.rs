@@ -2,6 +2,8 @@
 //! its epilogue. There is no gradient buffer, and rows without a direction are not there at all; what is left is bound by
 //! reading and writing `V` and `W` once.
 
+use super::aligned::Aligned;
+use super::amx;
 use super::bf16::{self, Pairs, round_rows};
 use super::panels::{Panels, WIDTH};
 use crate::engine::pool::Pool;
@@ -61,20 +63,26 @@ pub struct Rows<'a> {
 const PACKED: usize = 16;
 
 /// A panel's directions, and the same as pairs.
-static PACKED_DIRECTIONS: Pool<(Vec<f32>, Vec<u32>)> = Pool::new();
+static PACKED_DIRECTIONS: Pool<(Vec<f32>, Aligned<u32>)> = Pool::new();
 
 /// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
 pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Vec<f32>) {
-    pack(rows, 1, inputs, to, |rows, from, to| {
+    to.resize(inputs.div_ceil(TILE) * rows.len() * TILE, 0.0);
+    pack(rows, 1, to, |rows, from, to| {
         let x = &rows[0][from..inputs.min(from + TILE)];
         to[..x.len()].copy_from_slice(x);
         to[x.len()..].fill(0.0);
     });
 }
 
-/// The same with neighbouring rows as pairs of bf16 numbers: `(I/TILE, ceil(R/2), TILE)`.
-pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Vec<u32>) {
-    pack(rows, 2, inputs, to, |rows, from, to| {
+/// The same with neighbouring rows as pairs of bf16 numbers: `(I/TILE, ceil(R/2), TILE)`; for tiles
+/// `(I/ROWS, pairs(R)/SIDE, ROWS, SIDE)`.
+pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
+    if amx::available() {
+        return pack_input_tiles(rows, inputs, to);
+    }
+    to.resize(inputs.div_ceil(TILE) * rows.len().div_ceil(2) * TILE);
+    pack(rows, 2, to, |rows, from, to| {
         let mut pair = [[0.0; TILE]; 2];
         for (pair, row) in pair.iter_mut().zip(rows) {
             let x = &row[from..inputs.min(from + TILE)];
@@ -84,16 +92,39 @@ pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Vec<u32>) {
     });
 }
 
+fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
+    const HALF: usize = amx::ROWS * amx::SIDE;
+    let block = bf16::pairs(rows.len()) * amx::ROWS;
+    to.resize(inputs.div_ceil(amx::ROWS) * block);
+    to.par_chunks_exact_mut(block.max(1)).enumerate().with_min_len(4).for_each(|(b, to)| {
+        let from = b * amx::ROWS;
+        vectorised(|| {
+            for (rows, to) in rows.chunks(2 * amx::SIDE).zip(to.as_chunks_mut::<HALF>().0) {
+                let mut pairs = [[0; amx::ROWS]; amx::SIDE];
+                for (rows, pairs) in rows.chunks(2).zip(&mut pairs) {
+                    let mut pair = [[0.0; amx::ROWS]; 2];
+                    for (pair, row) in pair.iter_mut().zip(rows) {
+                        let x = &row[from..inputs.min(from + amx::ROWS)];
+                        pair[..x.len()].copy_from_slice(x);
+                    }
+                    bf16::pair(&pair[0], &pair[1], pairs);
+                }
+                for (i, to) in to.as_chunks_mut::<{ amx::SIDE }>().0.iter_mut().enumerate() {
+                    to.iter_mut().zip(&pairs).for_each(|(to, pair)| *to = pair[i]);
+                }
+            }
+        });
+    });
+}
+
 /// Packs `each` rows at a time, `TILE` inputs of them by one call of `write`.
-fn pack<T: Copy + Default + Send>(
+fn pack<T: Copy + Send>(
     rows: &[&[f32]],
     each: usize,
-    inputs: usize,
-    to: &mut Vec<T>,
+    to: &mut [T],
     write: impl Fn(&[&[f32]], usize, &mut [T; TILE]) + Sync,
 ) {
     let block = rows.len().div_ceil(each) * TILE;
-    to.resize(inputs.div_ceil(TILE) * block, T::default());
     to.par_chunks_mut((PACKED * block).max(1)).enumerate().for_each(|(chunk, to)| {
         vectorised(|| {
             for (b, to) in to.chunks_exact_mut(block).enumerate() {
@@ -107,8 +138,11 @@ fn pack<T: Copy + Default + Send>(
 /// One step of `learned` along the gradient of `rows`, plus `extra: (K, O)` for the first `K` rows of weights.
 pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step) {
     let (inputs, outputs) = (learned.value.inputs(), learned.value.outputs());
-    let blocks = inputs.div_ceil(TILE) * TILE;
-    assert!(rows.x.len() == blocks * rows.count || rows.x_pairs.len() == blocks * rows.count.div_ceil(2));
+    let tile = if amx::available() { amx::ROWS } else { TILE };
+    assert!(
+        rows.x.len() == inputs.next_multiple_of(TILE) * rows.count
+            || rows.x_pairs.len() == inputs.next_multiple_of(tile) * bf16::pairs(rows.count)
+    );
     assert_eq!(rows.d.len(), rows.count * outputs);
     learned.prepare(step);
     let count = learned.value.count();
@@ -130,7 +164,7 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
             weights.zip(squares).zip(pairs).enumerate().for_each(|(piece, (((value, smoothed), squared), pairs))| {
                 let first = piece * TASK;
                 let x = rows.x.get(first * rows.count..).unwrap_or_default();
-                let x_pairs = rows.x_pairs.get(first * rows.count.div_ceil(2)..).unwrap_or_default();
+                let x_pairs = rows.x_pairs.get(first * bf16::pairs(rows.count)..).unwrap_or_default();
                 let extra = Extra { values: extra, outputs, panel: j, first };
                 let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
                 let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step };
@@ -198,48 +232,65 @@ impl Piece<'_> {
     /// `MR` must divide [`TILE`].
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
-        let Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step } = self;
-        let mut sums = [[0.0f32; WIDTH]; TILE];
-        let mut no_squares = [0.0f32; TILE * WIDTH];
-        let tiles = value.chunks_mut(TILE * WIDTH).zip(smoothed.chunks_mut(TILE * WIDTH));
-        for (tile, (value, smoothed)) in tiles.enumerate() {
-            let half = count.div_ceil(2);
-            if !x_pairs.is_empty() {
-                bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, &mut sums);
-            } else {
+        let Piece { x, d, x_pairs, d_pairs, count, .. } = self;
+        let half = bf16::pairs(count);
+        if x_pairs.is_empty() {
+            self.step::<TILE>(|tile, _, sums| {
                 let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
                 for i in (0..TILE).step_by(MR) {
                     for first in (0..WIDTH).step_by(NV * S::F32_LANES) {
-                        outer::<S, MR, NV>(simd, x, d, i, first, &mut sums);
+                        outer::<S, MR, NV>(simd, x, d, i, first, sums);
                     }
                 }
-            }
+            });
+        } else if amx::available() {
+            self.step::<{ amx::ROWS }>(|tile, rows, sums| {
+                let a = &x_pairs[tile * half * amx::ROWS..(tile + 1) * half * amx::ROWS];
+                let step = amx::ROWS * amx::SIDE;
+                amx::multiply(&amx::Operands { a, stride: amx::SIDE, step, b: d_pairs }, rows, sums);
+            });
+        } else {
+            self.step::<TILE>(|tile, _, sums| {
+                bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, sums);
+            });
+        }
+    }
+
+    /// The optimiser's step along gradients that `outer` computes, `T` rows of weights at a time: of tile `t`, so many rows.
+    #[inline(always)]
+    fn step<const T: usize>(self, mut outer: impl FnMut(usize, usize, &mut [[f32; WIDTH]; T])) {
+        let Piece { value, smoothed, squared, pairs, extra, step, .. } = self;
+        let mut sums = [[0.0f32; WIDTH]; T];
+        let mut no_squares = [[0.0f32; WIDTH]; T];
+        let tiles = value.chunks_mut(T * WIDTH).zip(smoothed.chunks_mut(T * WIDTH));
+        for (tile, (value, smoothed)) in tiles.enumerate() {
             let rows = value.len() / WIDTH;
-            extra.add(tile * TILE, rows, &mut sums);
+            outer(tile, rows, &mut sums);
+            extra.add(tile * T, &mut sums[..rows]);
             let squared = match squared.is_empty() {
-                true => &mut no_squares[..value.len()],
-                false => &mut squared[tile * TILE * WIDTH..][..value.len()],
+                true => &mut no_squares.as_flattened_mut()[..value.len()],
+                false => &mut squared[tile * T * WIDTH..][..value.len()],
             };
             let sums = &sums.as_flattened()[..value.len()];
             apply(sums, value, smoothed, squared, step);
             if !pairs.is_empty() {
-                round_rows(value, &mut pairs[tile * TILE / 2 * WIDTH..][..rows.div_ceil(2) * WIDTH]);
+                round_rows(value, &mut pairs[tile * T / 2 * WIDTH..][..rows.div_ceil(2) * WIDTH]);
             }
         }
     }
 }
 
 impl Extra<'_> {
-    /// Adds to the sums of weight rows `at..at + rows` of the piece what is there for them.
+    /// Adds to the sums of weight rows from `at` on of the piece what is there for them.
     #[inline(always)]
-    fn add(self, at: usize, rows: usize, sums: &mut [[f32; WIDTH]; TILE]) {
+    fn add(self, at: usize, sums: &mut [[f32; WIDTH]]) {
         let from = self.first + at;
         if from * self.outputs >= self.values.len() {
             return;
         }
         let columns = self.panel * WIDTH..self.outputs.min((self.panel + 1) * WIDTH);
         let extra = self.values.chunks_exact(self.outputs).skip(from);
-        for (sums, extra) in sums[..rows].iter_mut().zip(extra) {
+        for (sums, extra) in sums.iter_mut().zip(extra) {
             sums.iter_mut().zip(&extra[columns.clone()]).for_each(|(sum, extra)| *sum += extra);
         }
     }
