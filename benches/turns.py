@@ -40,7 +40,7 @@ def machine():
     # AVX-512 came with Zen 4.
     flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
     zen = {"25": "Zen 4" if "avx512f" in flags else "Zen 3", "26": "Zen 5"}.get(family)
-    return f"{os.cpu_count()} cores, {zen or models[0]}"
+    return f"{os.cpu_count()} cores, {zen or models[0]}{' with AMX' if 'amx_bf16' in flags else ''}"
 
 
 def last_line(command):

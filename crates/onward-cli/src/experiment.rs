@@ -85,6 +85,7 @@ embedded![
     "supervised-fast",
     "supervised-jitter",
     "supervised-jitter-small",
+    "fashion",
     "unsupervised",
     "unsupervised-small",
     "unsupervised-local",

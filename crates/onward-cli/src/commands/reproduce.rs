@@ -103,14 +103,15 @@ struct Line {
 fn lines(summaries: &[Summary]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for summary in summaries {
-        // Other data is another line.
+        // Other data than the experiment's own is another line.
+        let own = Experiment::open(&summary.experiment).map_or("mnist".into(), |experiment| experiment.data.source);
         let source = summary.settings.get("data").and_then(|data| data.get("source")).and_then(Value::as_str);
         let experiment = match source {
-            Some("mnist") | None => summary.experiment.clone(),
-            Some(source) => {
+            Some(source) if source != own => {
                 let name = std::path::Path::new(source).file_name().unwrap_or_default().to_string_lossy();
                 format!("{} on {name}", summary.experiment)
             }
+            _ => summary.experiment.clone(),
         };
         let at = lines.iter().position(|line| line.experiment == experiment).unwrap_or_else(|| {
             let layers = summary.settings.get("network").and_then(|network| network.get("layers"));
