@@ -243,3 +243,44 @@ mod x86 {
         (rounds * 4 * (2 * SIDE * SIDE * 2 * SIDE) as u64) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two numbers that bf16 holds exactly, as a pair.
+    fn pair(a: i8, b: i8) -> u32 {
+        f32::from(a).to_bits() >> 16 | f32::from(b).to_bits()
+    }
+
+    #[test]
+    fn every_number_of_rows_is_the_sum_of_products() {
+        if !available() {
+            return;
+        }
+        let steps = 3;
+        let number = |seed: usize| ((seed * 7919 % 31) as i8) - 15;
+        let (stride, step) = (steps * SIDE + 5, SIDE);
+        let a: Vec<_> = (0..ROWS * stride).map(|i| (number(i), number(i + 1))).collect();
+        let b: Vec<_> = (0..steps * SIDE * WIDTH).map(|i| (number(3 * i), number(5 * i + 2))).collect();
+        let pairs = |numbers: &[(i8, i8)]| numbers.iter().map(|&(x, y)| pair(x, y)).collect::<Vec<_>>();
+        let (left, panel) = (pairs(&a), pairs(&b));
+        for rows in 1..=ROWS {
+            let mut sums = [[f32::NAN; WIDTH]; ROWS];
+            multiply(&Operands { a: &left, stride, step, b: &panel }, rows, &mut sums);
+            for (i, sums) in sums.iter().enumerate() {
+                for (j, sum) in sums.iter().enumerate() {
+                    let product = |k: usize| {
+                        let ((x, y), (u, v)) = (a[i * stride + k], b[k * WIDTH + j]);
+                        i32::from(x) * i32::from(u) + i32::from(y) * i32::from(v)
+                    };
+                    let expected = (0..steps * SIDE).map(product).sum::<i32>() as f32;
+                    assert!(if i < rows { *sum == expected } else { sum.is_nan() }, "{rows} rows: {i}, {j}");
+                }
+            }
+        }
+        let mut sums = [[1.0; WIDTH]; ROWS];
+        multiply(&Operands { a: &[], stride: 0, step, b: &[] }, 2, &mut sums);
+        assert_eq!((sums[1][0], sums[2][0]), (0.0, 1.0), "nothing to add up");
+    }
+}
