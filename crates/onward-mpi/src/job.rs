@@ -81,7 +81,8 @@ impl Job {
         self.world.split_shared(0).size() as usize
     }
 
-    /// A line of at most `blocks` blocks, one to each rank or to each [`Job::divide`] of them, for the trainer of rank 0; the other ranks must [`Job::serve`].
+    /// A line of at most `blocks` blocks, one to each rank or to each group of them ([`Job::divide`]), for the trainer of rank 0;
+    /// the other ranks must [`Job::serve`].
     ///
     /// `ending` says whether this process has been told to end. Whoever starts the job tells all ranks so when one of them has
     /// died, and when the user wants to stop. Then the line waits for other ranks only as long as anything arrives; if nothing

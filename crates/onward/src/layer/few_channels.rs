@@ -9,7 +9,7 @@ use crate::engine;
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::Panels;
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
-use crate::engine::cpu::update::{Learned, apply};
+use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::{Step, equal_gains};
@@ -398,8 +398,6 @@ impl FewChannels {
             self.scatter(directions, &mut work.panels, first, rows);
             let step = step.part(part == 0, part + 1 == parts);
             taps::update(&self.taps, &work.spread, rows, &work.panels, weight, &step);
-            let step = step.without_cost();
-            bias.prepare(&step);
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
             let panels = work.panels.par_chunks_exact((rows * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
@@ -407,8 +405,7 @@ impl FewChannels {
                     d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
                 });
             });
-            let Learned { value, smoothed, squared, .. } = &mut *bias;
-            apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
+            gradient::step_along(bias, &gradient, &step.without_cost());
         }
     }
 }

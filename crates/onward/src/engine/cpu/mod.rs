@@ -23,7 +23,7 @@ use panels::{Panels, WIDTH};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
 pub use rows::RowDense;
-use update::{Learned, Rows, apply, pack_input_pairs, pack_inputs, update};
+use update::{Learned, Rows, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
@@ -323,13 +323,8 @@ impl Layer for CpuDense {
         }
         let outputs = self.outputs();
         let mut gradient = vec![0.0; outputs.div_ceil(WIDTH) * WIDTH];
-        let step = step.without_cost();
-        self.bias.prepare(&step);
         sum_directions(d, &mut gradient[..outputs]);
-        vectorised(|| {
-            let Learned { value, smoothed, squared, .. } = &mut self.bias;
-            apply(&gradient, value.values_mut(), smoothed.values_mut(), squared.values_mut(), &step);
-        });
+        gradient::step_along(&mut self.bias, &gradient, &step.without_cost());
     }
 
     fn gradient_len(&self) -> usize {

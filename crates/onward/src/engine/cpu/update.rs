@@ -82,14 +82,18 @@ pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
         return pack_input_tiles(rows, inputs, to);
     }
     to.resize(inputs.div_ceil(TILE) * rows.len().div_ceil(2) * TILE);
-    pack(rows, 2, to, |rows, from, to| {
-        let mut pair = [[0.0; TILE]; 2];
-        for (pair, row) in pair.iter_mut().zip(rows) {
-            let x = &row[from..inputs.min(from + TILE)];
-            pair[..x.len()].copy_from_slice(x);
-        }
-        bf16::pair(&pair[0], &pair[1], to);
-    });
+    pack(rows, 2, to, |rows, from, to| pair_inputs(rows, from, inputs, to));
+}
+
+/// Inputs of one or two neighbouring rows as pairs, from input `from` on; 0 beyond the last.
+#[inline(always)]
+fn pair_inputs<const N: usize>(rows: &[&[f32]], from: usize, inputs: usize, to: &mut [u32; N]) {
+    let mut pair = [[0.0; N]; 2];
+    for (pair, row) in pair.iter_mut().zip(rows) {
+        let x = &row[from..inputs.min(from + N)];
+        pair[..x.len()].copy_from_slice(x);
+    }
+    bf16::pair(&pair[0], &pair[1], to);
 }
 
 fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
@@ -101,14 +105,7 @@ fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
         vectorised(|| {
             for (rows, to) in rows.chunks(2 * amx::SIDE).zip(to.as_chunks_mut::<HALF>().0) {
                 let mut pairs = [[0; amx::ROWS]; amx::SIDE];
-                for (rows, pairs) in rows.chunks(2).zip(&mut pairs) {
-                    let mut pair = [[0.0; amx::ROWS]; 2];
-                    for (pair, row) in pair.iter_mut().zip(rows) {
-                        let x = &row[from..inputs.min(from + amx::ROWS)];
-                        pair[..x.len()].copy_from_slice(x);
-                    }
-                    bf16::pair(&pair[0], &pair[1], pairs);
-                }
+                rows.chunks(2).zip(&mut pairs).for_each(|(rows, pairs)| pair_inputs(rows, from, inputs, pairs));
                 for (i, to) in to.as_chunks_mut::<{ amx::SIDE }>().0.iter_mut().enumerate() {
                     to.iter_mut().zip(&pairs).for_each(|(to, pair)| *to = pair[i]);
                 }
