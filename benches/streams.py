@@ -4,12 +4,12 @@
     cargo build --release
     venv/bin/python benches/streams.py --data DIR
 
-DIR holds elec2/elec.csv (45,312 rows in time order, the label last) and occupancy/ (datatraining.txt, datatest.txt,
-datatest2.txt, as the UCI repository has them). Everything but `onward`'s flags below is at its defaults. Writes
-results/streams/*.json, docs/elec2.svg and the tables of docs/streaming.md.
+DIR holds elec2/elec.csv (45,312 rows in time order, the label last), occupancy/ (datatraining.txt, datatest.txt,
+datatest2.txt, as the UCI repository has them) and mnist/ (train-images-idx3-ubyte). Everything but `onward`'s flags below is
+at its defaults. Writes results/streams/*.json, docs/elec2.svg and the tables of docs/streaming.md.
 
-What Onward's defaults were chosen on: synthetic streams, the first 11,000 rows of ELEC2, and occupancy's datatraining and
-datatest. So the fair numbers are ELEC2 after row 11,000, and datatest2.
+What Onward's defaults were chosen on: synthetic streams, the first 11,000 rows of ELEC2, occupancy's datatraining and
+datatest, and videos of other digits. So the fair numbers are ELEC2 after row 11,000, and datatest2.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy
 import river
 import sklearn
 from river import dummy, forest, linear_model, preprocessing, tree
@@ -130,6 +131,85 @@ def occupancy(binary, data):
     return {"trained_on": len(normal), "chosen_on": "datatest", "results": results}
 
 
+SIDE, HALF = 28, 14
+
+
+def moving_digits(images, frames, seed):
+    """A video `(frames, 28, 28)`: a digit of half its size moves and bounces; one frame in 33 it jumps elsewhere (1) or turns
+    into another digit (2). Answers these events too `(frames)`."""
+    random = numpy.random.default_rng(seed)
+    draw = lambda: images[random.integers(len(images))].reshape(HALF, 2, HALF, 2).mean(axis=(1, 3)) / 255
+    room = SIDE - HALF
+    digit, place = draw(), random.uniform(0, room, 2)
+    speed = random.choice([-1, 1], 2) * random.uniform(0.5, 2, 2)
+    video, events = numpy.zeros((frames, SIDE, SIDE), "<f4"), numpy.zeros(frames, int)
+    for t in range(frames):
+        place = place + speed
+        speed = numpy.where((place < 0) | (place > room), -speed, speed)
+        place = numpy.where(place < 0, -place, numpy.where(place > room, 2 * room - place, place))
+        if random.integers(33) == 0:
+            events[t] = random.integers(1, 3)
+            if events[t] == 1:
+                place = random.uniform(0, room, 2)
+            else:
+                digit = draw()
+        y, x = place.round().astype(int)
+        video[t, y : y + HALF, x : x + HALF] = digit
+    return video, events
+
+
+def video(binary, data):
+    """Frames that do not follow from those before, told while learning; AUROC over the second half of the video."""
+    raw = (data / "mnist" / "train-images-idx3-ubyte").read_bytes()[16:]
+    images = numpy.frombuffer(raw, numpy.uint8).reshape(-1, 28, 28)[50_000:]
+    frames = 120_000
+    second_half = slice(frames // 2, frames)
+    shape = ["--format", "raw", "--columns", str(SIDE * SIDE), "--mode", "unsupervised", "--layers", "128,128"]
+    networks = {
+        "recurrent": ["--recurrent"],
+        "recurrent, two frames at a time": ["--recurrent", "--window", "2"],
+        "feed-forward, two frames at a time": ["--window", "2", "--negatives", "another"],
+        "feed-forward, a frame at a time": [],
+    }
+    runs = {}
+    for seed in SEEDS:
+        # Other movements than those that the settings were tried on.
+        video, events = moving_digits(images, frames, 100 + seed)
+
+        def auroc(part, event, odd):
+            kept = (events[part] == 0) | (events[part] == event)
+            return round(float(roc_auc_score(events[part][kept] > 0, odd[part][kept])), 4)
+
+        def tell(name, odd, seconds):
+            tens = [slice(at, at + 10_000) for at in range(0, frames, 10_000)]
+            run = {"jumps": auroc(second_half, 1, odd), "turns": auroc(second_half, 2, odd), "seconds": round(seconds, 2)}
+            run["jumps_by_ten_thousand"] = [auroc(ten, 1, odd) for ten in tens]
+            runs.setdefault(name, []).append(run)
+            print(name, run, flush=True)
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "video.f32"
+            video.tofile(path)
+            for name, flags in networks.items():
+                lines, seconds = onward(binary, [str(path), *shape, *flags, "--seed", str(seed)])
+                tell(f"onward {name}", numpy.array([-line["score"] for line in lines]), seconds)
+        flat = video.reshape(frames, -1)
+        before = numpy.concatenate([flat[:1], flat[:-1]])
+        start = time.perf_counter()
+        odd = numpy.abs(flat - before).sum(axis=1)
+        tell("difference to the frame before", odd, time.perf_counter() - start)
+        start = time.perf_counter()
+        odd = -(flat * before).sum(axis=1) / (numpy.linalg.norm(flat, axis=1) * numpy.linalg.norm(before, axis=1))
+        tell("angle to the frame before", odd, time.perf_counter() - start)
+        start = time.perf_counter()
+        pairs = numpy.concatenate([before, flat], axis=1)
+        forest = IsolationForest(random_state=seed).fit(pairs[: frames // 2])
+        odd = numpy.concatenate([-forest.score_samples(part) for part in numpy.array_split(pairs, 20)])
+        tell("scikit-learn isolation forest, two frames", odd, time.perf_counter() - start)
+    results = {name: {"flags": networks.get(name.removeprefix("onward ")), "runs": found} for name, found in runs.items()}
+    return {"frames": frames, "layers": [128, 128], "results": results}
+
+
 def figure(found, path):
     import matplotlib
 
@@ -186,6 +266,17 @@ def tables(out, document):
               f"Onward's defaults were chosen on {found['chosen_on']}, so datatest2 is the fair column. With scikit-learn {found['scikit-learn']}."]
     occupancy = lines
 
+    found = load("video.json")
+    lines = ["| AUROC: does this frame follow? | jumps | turns | frames/s |", "|---|---:|---:|---:|"]
+    for name, result in found["results"].items():
+        runs = result["runs"]
+        cells = [f"{mean(runs, key):.3f}{spread(runs, key)}" for key in ["jumps", "turns"]]
+        rate = f"{found['frames'] / mean(runs, 'seconds'):,.0f}" if name.startswith("onward") else ""
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {rate} |")
+    width = "×".join(str(width) for width in found["layers"])
+    lines += ["", f"Over the second half of {found['frames']:,} frames of 28×28 pixels; {width} units; three videos, mean and range."]
+    video = lines
+
     found = load("speed.json")["stream"]
     lines = ["| | records/s | half within | 99 % within |", "|---|---:|---:|---:|"]
     names = {
@@ -205,7 +296,8 @@ def tables(out, document):
     speed = lines
 
     text = document.read_text()
-    for name, lines in [("elec2", elec2), ("occupancy", occupancy), ("speed", speed)]:
+    parts = [("elec2", elec2), ("occupancy", occupancy), ("video", video), ("speed", speed)]
+    for name, lines in parts:
         start, end = f"<!-- {name}: written by benches/streams.py -->\n", f"<!-- end of {name} -->"
         before, rest = text.split(start)
         text = before + start + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1]
@@ -217,7 +309,7 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--onward", default=str(ROOT / "target" / "release" / "onward"), help="the command")
     parser.add_argument("--seconds", type=float, default=30, help="for each measurement of speed")
-    parser.add_argument("--only", choices=["occupancy", "elec2", "speed"], help="measure only this")
+    parser.add_argument("--only", choices=["occupancy", "elec2", "video", "speed"], help="measure only this")
     parser.add_argument("--tables", action="store_true", help="measure nothing: only write the document's tables again")
     arguments = parser.parse_args()
     about = {"commit": commit(), "river": river.__version__, "scikit-learn": sklearn.__version__}
@@ -227,7 +319,7 @@ def main():
     if arguments.tables:
         return tables(out, document)
     if not arguments.data and arguments.only != "speed":
-        parser.error("--data DIR: where are elec2/ and occupancy/?")
+        parser.error("--data DIR: where are elec2/, occupancy/ and mnist/?")
 
     def write(name, found):
         (out / name).write_text(json.dumps({**about, **found}, indent=1) + "\n")
@@ -239,6 +331,8 @@ def main():
         found = elec2(arguments.onward, arguments.data)
         write("elec2.json", found)
         figure(found, ROOT / "docs" / "elec2.svg")
+    if wanted("video"):
+        write("video.json", video(arguments.onward, arguments.data))
     if wanted("speed"):
         bench = [arguments.onward, "bench", "stream", "--json", "--seconds", str(arguments.seconds)]
         write("speed.json", json.loads(subprocess.run(bench, check=True, capture_output=True).stdout))

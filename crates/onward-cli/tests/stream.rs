@@ -422,7 +422,7 @@ fn what_cannot_be_is_refused() {
     put(folder, "short", "x");
     put(folder, "bad.npy", "no array");
     out(folder, &["s.csv", "--checkpoint=c", "--output=summary"]);
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 22] = [
         (&["none.csv"], "none.csv: it could not be read"),
         (&["."], "it is a directory"),
         (&["dates.csv"], "line 2: column `date` holds \"2015-02-04\", expected a number"),
@@ -437,6 +437,7 @@ fn what_cannot_be_is_refused() {
         (&["s.csv", "--layers=0"], "layers"),
         (&["s.csv", "--delay=256"], "raise --memory above 256"),
         (&["s.csv", "--mode=unsupervised", "--label=class", "--negatives=shuffled"], "window"),
+        (&["s.csv", "--recurrent"], "found labels, but recurrent networks learn from streams without labels"),
         (&["s.csv", "--negatives=noise"], "not with --mode classify"),
         (&["s.csv", "--resume=short"], "short: it is not a whole safetensors file"),
         (&["s.csv", "--resume=none"], "none: it could not be read"),

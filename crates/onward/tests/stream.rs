@@ -87,7 +87,14 @@ fn kinds() -> Vec<StreamSettings> {
             ..StreamSettings::unsupervised()
         });
     }
+    kinds.push(recurrent());
     kinds
+}
+
+/// Three layers that hear from above, told what does not follow.
+fn recurrent() -> StreamSettings {
+    let task = Task::Unsupervised { negatives: WrongWindows::Another };
+    StreamSettings { task, recurrent: Some(0.3), layers: vec![20, 15, 10], ..StreamSettings::unsupervised() }
 }
 
 #[test]
@@ -158,6 +165,35 @@ fn anomalies_are_told_without_labels() {
     let far = mean(&mut learner, |x| x[2] = 12.0);
     assert!((0.4..0.6).contains(&usual), "{usual} where a p-value is 0.5 on average");
     assert!(apart > 0.9 && far > 0.98, "features that do not fit together: {apart}; far out: {far}");
+}
+
+/// Eight lights in a row, one of them on: which one says nothing, unless one knows which was before.
+#[test]
+fn a_recurrent_network_notices_what_does_not_follow() {
+    let rank = |recurrent: Option<f32>| {
+        let task = Task::Unsupervised { negatives: WrongWindows::Mixed };
+        let with_memory = Task::Unsupervised { negatives: WrongWindows::Another };
+        let task = if recurrent.is_some() { with_memory } else { task };
+        let settings = StreamSettings { task, recurrent, ..StreamSettings::unsupervised() };
+        let mut learner = Learner::new(settings, 8).unwrap();
+        let (mut light, mut odd, mut usual) = (0, Vec::new(), Vec::new());
+        for n in 0..30_000u64 {
+            let mut random = onward::random::stream(4, "lights", n);
+            let jumps = random.random_range(0..20) == 0;
+            light = (light + if jumps { random.random_range(2..8) } else { 1 }) % 8;
+            let mut x = [0.0; 8];
+            x[light] = 1.0;
+            let score = learner.observe(&x).unwrap().score;
+            if n >= 24_000 {
+                if jumps { odd.push(score) } else { usual.push(score) }
+            }
+        }
+        let above = |odd: &f32| usual.iter().filter(|usual| *usual > odd).count() as f64;
+        odd.iter().map(above).sum::<f64>() / (odd.len() * usual.len()) as f64
+    };
+    let (with, without) = (rank(Some(0.3)), rank(None));
+    assert!(with > 0.78, "AUROC {with}");
+    assert!((0.4..0.6).contains(&without), "AUROC {without} without a memory: can it be told some other way?");
 }
 
 #[test]
@@ -244,6 +280,14 @@ fn settings_that_do_not_fit_are_refused() {
     };
     assert_eq!(refused(|s| s.window = 0, 3), "setting `window`: found 0, expected 1 to 10000");
     assert!(refused(|s| s.task = Task::Unsupervised { negatives: WrongWindows::Shuffled }, 3).contains("window"));
+    assert!(refused(|s| s.task = Task::Unsupervised { negatives: WrongWindows::Another }, 3).contains("be recurrent"));
+    assert!(refused(|s| s.recurrent = Some(1.0), 3).contains("recurrent"));
+    assert!(refused(|s| (s.recurrent, s.batch) = (Some(0.3), 2), 3).contains("batch"));
+    assert!(refused(|s| *s = StreamSettings { recurrent: Some(0.3), ..one_step() }, 3).contains("found labels"));
+    let predicted = |s: &mut StreamSettings| {
+        *s = StreamSettings { task: Task::Unsupervised { negatives: WrongWindows::Predicted }, ..recurrent() };
+    };
+    assert!(refused(predicted, 3).contains("found predicted negatives"));
     assert!(refused(|s| s.layers.clear(), 3).contains("layers"));
     assert!(refused(|s| s.forget = f64::NAN, 3).contains("forget"));
     assert!(refused(|s| s.rule = StreamRule::OneStep { margin: 1.0 }, 3).contains("rule.margin"));

@@ -8,7 +8,7 @@ use crate::lock::Lock;
 use crate::progress::grouped;
 use anyhow::{Context, Result};
 use onward::checkpoint::{newest, previous, remove_leftovers, set_aside};
-use onward::settings::Seed;
+use onward::settings::{RecurrentSettings, Seed};
 use onward::train::stream::{Learner, StreamRule, StreamSettings, Task, Verdict, WrongLabels, WrongWindows};
 use onward_data::records::{Columns, Format, LabelColumn, Next, Record, Records};
 use serde::{Deserialize, Serialize, Serializer};
@@ -139,16 +139,20 @@ struct Learning {
     /// Records that are seen together, the newest last.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Learning", conflicts_with = "resume")]
     window: usize,
+    /// Make the network a recurrent one, which sees a record a moment and remembers: layers hear from the layer above too,
+    /// as it was a record before. For video, and all that makes sense in its order (without labels).
+    #[arg(long, help_heading = "Learning", conflicts_with = "resume")]
+    recurrent: bool,
     /// How weights learn: along the gradient, or by the on-line rule that sets a record's goodness in one step.
     #[arg(long, value_enum, default_value_t = RuleName::Gradient, help_heading = "Learning", conflicts_with = "resume")]
     rule: RuleName,
-    /// The learning rate [default: 0.01; 0.5 for the one-step rule].
+    /// The learning rate [default: 0.01, lower with more than 64 numbers in a window; 0.5 for the one-step rule].
     #[arg(long, help_heading = "Learning", conflicts_with = "resume")]
     rate: Option<f32>,
     /// Records in a step.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Learning", conflicts_with = "resume")]
     batch: usize,
-    /// What should not occur [default: hard, or mixed-or-noise without labels].
+    /// What should not occur [default: hard, or mixed-or-noise without labels, or another where the network is recurrent].
     #[arg(long, value_enum, help_heading = "Learning", conflicts_with = "resume")]
     negatives: Option<NegativesName>,
     /// Room for so many classes.
@@ -198,6 +202,8 @@ enum NegativesName {
     Noise,
     /// The window's records in another order.
     Shuffled,
+    /// Another recent record in the place of the newest.
+    Another,
     /// What the net itself takes for real.
     Predicted,
 }
@@ -356,7 +362,11 @@ impl Learning {
                 if self.mode == Mode::Classify { "classify" } else { "unsupervised" }
             ))
         };
+        if self.recurrent {
+            settings.recurrent = Some(RecurrentSettings::default().keep);
+        }
         match (&mut settings.task, self.negatives) {
+            (Task::Unsupervised { negatives }, None) if self.recurrent => *negatives = WrongWindows::Another,
             (_, None) => {}
             (Task::Classify { negatives, .. }, Some(N::Hard)) => *negatives = WrongLabels::Hard,
             (Task::Classify { negatives, .. }, Some(N::Uniform)) => *negatives = WrongLabels::Uniform,
@@ -366,6 +376,7 @@ impl Learning {
                     N::Mixed => WrongWindows::Mixed,
                     N::Noise => WrongWindows::Noise,
                     N::Shuffled => WrongWindows::Shuffled,
+                    N::Another => WrongWindows::Another,
                     N::Predicted => WrongWindows::Predicted,
                     _ => WrongWindows::MixedOrNoise,
                 }
@@ -388,6 +399,8 @@ impl Learning {
 /// A stream under way.
 struct Stream {
     settings: StreamSettings,
+    /// Whether the learning rate is to suit the number of features.
+    own_rate: bool,
     /// Made when the first record says how many features there are.
     learner: Option<Learner>,
     /// The features' names.
@@ -489,6 +502,7 @@ impl Stream {
         let labels = settings.classes() > 0;
         check_delay(args.reading.delay, settings.memory)?;
         Ok(Stream {
+            own_rate: args.learning.rate.is_none() && args.learning.rule == RuleName::Gradient,
             settings,
             learner: None,
             features: Vec::new(),
@@ -615,7 +629,9 @@ impl Stream {
     /// Predicts, learns and writes.
     fn record(&mut self, features: &[String], record: &Record, out: &mut impl Write) -> Result<()> {
         if self.learner.is_none() {
-            self.learner = Some(Learner::new(self.settings.clone(), features.len())?);
+            let settings = self.settings.clone();
+            let settings = if self.own_rate { settings.for_features(features.len()) } else { settings };
+            self.learner = Some(Learner::new(settings, features.len())?);
         }
         if self.features.is_empty() {
             self.features = features.to_vec();

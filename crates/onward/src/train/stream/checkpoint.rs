@@ -2,7 +2,7 @@
 //!
 //! Tensors are `layers.0.weight (O, I)` and the rest of each layer, as in other checkpoints; `scaler.mean`, `scaler.variance`
 //! and `scaler.count (F)`; `past.records (S, F)` and `past.labelled (S)`, where record `n` is in slot `n mod S`;
-//! `recent.scores`; and `batch (2B, I)`, the rows that wait for their step. The rest is under `onward.stream`, in JSON.
+//! `recent.scores`; of recurrent networks `layers.0.state (2, O)` and so on; and `batch (2B, I)`, the rows that wait for their step. The rest is under `onward.stream`, in JSON.
 
 use super::settings::StreamSettings;
 use super::{Learner, Verdict};
@@ -67,6 +67,13 @@ impl Learner {
             let means = &stage.peer.means;
             tensors.push(Tensor::f32(format!("layers.{l}.peer.mean"), &[means.len()], means.clone()));
         }
+        for (l, state) in self.moments.states.iter().enumerate() {
+            tensors.push(Tensor::f32(
+                format!("layers.{l}.state"),
+                &[state.rows(), state.width()],
+                state.values.clone(),
+            ));
+        }
         write_file(path.as_ref(), STREAM_KEY, &metadata, &tensors, Replaced::Kept)
     }
 
@@ -95,11 +102,11 @@ fn restore(metadata: &Metadata<'_>, tensors: &[Tensor]) -> Result<Learner> {
     let f = metadata.features;
     let slots = settings.memory + settings.window - 1;
     let records = find.f32("past.records", &[slots, f])?;
-    let inputs = settings.window.saturating_mul(f).saturating_add(1 + settings.classes());
+    let inputs = settings.inputs(f);
     let batch = find.f32("batch", &[2 * settings.batch, inputs])?;
-    for (l, &width) in settings.layers.iter().enumerate() {
-        let below = if l == 0 { inputs } else { settings.layers[l - 1] };
-        find.f32(&format!("layers.{l}.weight"), &[width, below])?;
+    for l in 0..settings.layers.len() {
+        let (inputs, outputs) = settings.shape(l, inputs);
+        find.f32(&format!("layers.{l}.weight"), &[outputs, inputs])?;
     }
     let scores = tensors.iter().find(|t| t.name == "recent.scores").map_or(0, |t| t.shape.iter().product());
     let known = metadata.classes.len() <= settings.classes();
@@ -141,6 +148,11 @@ fn restore(metadata: &Metadata<'_>, tensors: &[Tensor]) -> Result<Learner> {
         stage.layer.restore(&of_layer).map_err(|error| in_part(&part, error))?;
         let mean = Tensors(&of_layer).f32("peer.mean", &[stage.peer.means.len()]);
         stage.peer.means = mean.map_err(|error| in_part(&part, error))?.to_vec();
+        if let Some(state) = learner.moments.states.get(l) {
+            let shape = [state.rows(), state.width()];
+            let values = Tensors(&of_layer).f32("state", &shape).map_err(|error| in_part(&part, error))?;
+            learner.moments.restore(l, stage, values);
+        }
     }
     // No record has this number: the next label is judged afresh.
     learner.verdict = Verdict { number: u64::MAX, ..Verdict::default() };

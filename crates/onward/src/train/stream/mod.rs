@@ -23,6 +23,7 @@
 //! ```
 
 mod checkpoint;
+mod moments;
 mod negatives;
 mod one_step;
 mod past;
@@ -45,6 +46,7 @@ use crate::pass::{Activity, Directions, Inputs};
 use crate::peer::Peer;
 use crate::random::{Random, stream};
 use crate::settings::Normalization;
+use moments::Moments;
 use past::Past;
 use rand_distr::{Distribution, StandardNormal};
 use recent::Recent;
@@ -102,6 +104,8 @@ pub struct Learner {
     batch: Vec<f32>,
     /// How many of the `B` pairs there are.
     filled: usize,
+    /// What recurrent layers remember; without a layer where they are not.
+    moments: Moments,
     /// Steps taken.
     steps: u64,
     /// What scores are multiplied by to become logits of classes.
@@ -119,11 +123,18 @@ struct Work {
     /// The score of each row, and the goodness of each layer and row `(L, R)`.
     scores: Vec<f32>,
     goodness: Vec<f32>,
+    slope: Slope,
+    /// A negative window on trial.
+    candidate: Vec<f32>,
+}
+
+/// Which way a layer learns.
+#[derive(Debug, Default)]
+struct Slope {
+    /// Of each row `(2B)`.
     slopes: Vec<f32>,
     alive: Vec<u8>,
     d: Directions,
-    /// A negative window on trial.
-    candidate: Vec<f32>,
 }
 
 /// Rows of inputs `(R, I)` with their scales.
@@ -156,10 +167,9 @@ impl Learner {
         if features == 0 || features > 1 << 20 {
             return Err(Error::Data(format!("found records of {features} features, expected 1 to {}", 1 << 20)));
         }
-        let inputs = settings.window * features + 1 + settings.classes();
-        let mut widths = vec![inputs];
-        widths.extend(&settings.layers);
-        let weights: u128 = widths.windows(2).map(|pair| pair[0] as u128 * pair[1] as u128).sum();
+        let inputs = settings.inputs(features);
+        let shapes: Vec<(usize, usize)> = (0..settings.layers.len()).map(|l| settings.shape(l, inputs)).collect();
+        let weights: u128 = shapes.iter().map(|&(inputs, outputs)| inputs as u128 * outputs as u128).sum();
         let rows = (2 * settings.batch) as u128 * inputs as u128;
         let kept = (settings.memory + settings.window) as u128 * features as u128;
         if weights + rows + kept > 1 << 30 {
@@ -178,8 +188,7 @@ impl Learner {
             ));
         }
         let bias = settings.rule == StreamRule::Gradient;
-        let stages = widths.windows(2).enumerate().map(|(l, pair)| {
-            let (inputs, outputs) = (pair[0], pair[1]);
+        let stages = shapes.into_iter().enumerate().map(|(l, (inputs, outputs))| {
             let mut random = stream(settings.seed.0, "weights", l as u64);
             let gain = 1.0 / (inputs as f64).sqrt();
             let weights = (0..inputs * outputs)
@@ -194,7 +203,8 @@ impl Learner {
                 scores: None,
             }
         });
-        let stages = stages.collect();
+        let stages: Vec<Stage> = stages.collect();
+        let moments = Moments::new(if settings.recurrent.is_some() { &stages } else { &[] });
         Ok(Learner {
             features,
             classes: Vec::new(),
@@ -204,6 +214,7 @@ impl Learner {
             stages,
             batch: vec![0.0; 2 * settings.batch * inputs],
             filled: 0,
+            moments,
             steps: 0,
             sharpness: 1.0,
             learns: true,
@@ -283,12 +294,14 @@ impl Learner {
             self.scaler.see(record);
         }
         self.scaler.apply(record, self.past.push());
-        self.judge(number)?;
+        if self.settings.recurrent.is_some() {
+            self.moment(number)?;
+        } else {
+            self.judge(number)?;
+            self.learn_window(number)?;
+        }
         if self.learns {
             self.recent.see(self.verdict.score);
-            if let Task::Unsupervised { negatives } = self.settings.task {
-                self.learn_window(number, negatives)?;
-            }
         }
         Ok(&self.verdict)
     }
@@ -334,9 +347,9 @@ impl Learner {
         stream(self.settings.seed.0, name, number)
     }
 
-    /// `I` of the first layer.
+    /// What the first layer reads from below.
     fn inputs(&self) -> usize {
-        self.stages[0].layer.inputs()
+        self.settings.inputs(self.features)
     }
 
     /// What a label's input, and the constant, are set to.
@@ -419,8 +432,19 @@ impl Learner {
         (row(self.filled), row(self.settings.batch + self.filled))
     }
 
-    /// Learns that the newest window is real, and another one is not.
-    fn learn_window(&mut self, number: u64, kind: WrongWindows) -> Result<()> {
+    /// Without labels: learns that the newest window is real, and another one is not.
+    fn learn_window(&mut self, number: u64) -> Result<()> {
+        if !self.learns || !self.pair_up(number)? {
+            return Ok(());
+        }
+        self.filled += 1;
+        self.step_when_full()
+    }
+
+    /// Without labels: puts the newest window, and one that is not real, where the next pair goes. Answers whether there is
+    /// such a pair.
+    fn pair_up(&mut self, number: u64) -> Result<bool> {
+        let Task::Unsupervised { negatives: kind } = self.settings.task else { return Ok(false) };
         let (window, features, strength) = (self.settings.window * self.features, self.features, self.code());
         let mut random = self.random("wrong windows", number);
         let (positive, negative) = self.next_pair();
@@ -437,15 +461,12 @@ impl Learner {
             WrongWindows::MixedOrNoise => {
                 negatives::noise(features, self.settings.clip, &mut self.batch[place], &mut random)
             }
+            WrongWindows::Another => negatives::another(&self.past, features, &mut self.batch[place], &mut random),
             WrongWindows::Predicted => self.predict_window(positive.start, place, &mut random)?,
         };
-        if !made {
-            return Ok(());
-        }
         code(&mut self.batch[positive][window..], None, strength);
         code(&mut self.batch[negative][window..], None, strength);
-        self.filled += 1;
-        self.step_when_full()
+        Ok(made)
     }
 
     /// Of some windows that are real but for a part, the one that the net takes for real the most.
@@ -491,35 +512,18 @@ impl Learner {
     /// One step of every layer along the gradient of the objective.
     fn gradient_step(&mut self) -> Result<()> {
         let Self { stages, work, settings, batch, steps, .. } = self;
-        let (inputs, pairs) = (stages[0].layer.inputs(), settings.batch);
-        let Work { rows, buffers, slopes, alive, d, .. } = work;
+        let inputs = stages[0].layer.inputs();
+        let Work { rows, buffers, slope, .. } = work;
         rows.values.clear();
         rows.values.extend_from_slice(batch);
         rows.normalise(inputs);
         let x = rows.as_inputs(inputs);
-        let step = Step::new(&settings.optimizer, 1.0, pairs, *steps);
         for (l, stage) in stages.iter_mut().enumerate() {
             let (below, y) = take_turns(buffers, l);
             let x = if l == 0 { &x } else { &below };
             stage.layer.forward(x, y);
             finite(y, l, *steps)?;
-            slopes.resize(2 * pairs, 0.0);
-            let logit = |r: usize| stage.measure.logit(stage.measure.value(y.row(r), y.squares[r]));
-            for n in 0..pairs {
-                let terms = settings.objective.terms(logit(n), logit(pairs + n));
-                (slopes[n], slopes[pairs + n]) = (terms.positive, terms.negative);
-            }
-            alive.resize(y.width(), 0);
-            stage.peer.step(y, pairs, &mut d.shared, alive);
-            d.shared_rows = 0..pairs;
-            d.rows.clear();
-            d.rows.extend((0..2 * pairs as u32).filter(|&r| slopes[r as usize].abs() > NEGLIGIBLE));
-            let width = y.width();
-            d.values.resize(d.rows.len() * width, 0.0);
-            for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
-                stage.measure.direction(y.row(r as usize), &slopes[r as usize..][..1], d);
-            }
-            stage.layer.update(x, d, &step);
+            slope.climb(stage, x, y, settings, *steps);
             stage.normalization.apply(y);
         }
         Ok(())
@@ -529,7 +533,7 @@ impl Learner {
     fn one_step(&mut self, r: usize, goal: f32) -> Result<()> {
         let Self { stages, work, settings, batch, steps, .. } = self;
         let inputs = stages[0].layer.inputs();
-        let Work { rows, buffers, d, .. } = work;
+        let Work { rows, buffers, slope, .. } = work;
         rows.values.clear();
         rows.values.extend_from_slice(&batch[r * inputs..(r + 1) * inputs]);
         rows.normalise(inputs);
@@ -544,11 +548,35 @@ impl Learner {
             let beyond = if goal >= 1.0 { g >= wanted } else { g <= wanted };
             if !beyond {
                 let goal = g + settings.optimizer.rate * (wanted - g);
-                one_step(&mut *stage.layer, x, y, goal, d);
+                one_step(&mut *stage.layer, x, y, goal, &mut slope.d);
             }
             stage.normalization.apply(y);
         }
         Ok(())
+    }
+}
+
+impl Slope {
+    /// A layer's step along the gradient of the objective. `x: (2B, I)`, `y: (2B, O)` its answers: positive rows, then negative ones.
+    fn climb(&mut self, stage: &mut Stage, x: &Inputs<'_>, y: &Activity, settings: &StreamSettings, taken: u64) {
+        let Slope { slopes, alive, d } = self;
+        let (pairs, width) = (settings.batch, y.width());
+        slopes.resize(2 * pairs, 0.0);
+        let logit = |r: usize| stage.measure.logit(stage.measure.value(y.row(r), y.squares[r]));
+        for n in 0..pairs {
+            let terms = settings.objective.terms(logit(n), logit(pairs + n));
+            (slopes[n], slopes[pairs + n]) = (terms.positive, terms.negative);
+        }
+        alive.resize(width, 0);
+        stage.peer.step(y, pairs, &mut d.shared, alive);
+        d.shared_rows = 0..pairs;
+        d.rows.clear();
+        d.rows.extend((0..2 * pairs as u32).filter(|&r| slopes[r as usize].abs() > NEGLIGIBLE));
+        d.values.resize(d.rows.len() * width, 0.0);
+        for (&r, d) in d.rows.iter().zip(d.values.chunks_exact_mut(width)) {
+            stage.measure.direction(y.row(r as usize), &slopes[r as usize..][..1], d);
+        }
+        stage.layer.update(x, d, &Step::new(&settings.optimizer, 1.0, pairs, taken));
     }
 }
 

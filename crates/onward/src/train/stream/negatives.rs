@@ -71,15 +71,18 @@ pub(super) fn noise(features: usize, reach: f32, to: &mut [f32], random: &mut Ra
     true
 }
 
-/// The newest window with another record in its last place; of windows of one record, as [`mix`].
-pub(super) fn continue_otherwise(past: &Past, features: usize, to: &mut [f32], random: &mut Random) -> bool {
-    if to.len() == features {
-        return mix(past, features, to, random);
-    }
+/// The newest window with another record in its last place. `to: (n·F)`, the newest window.
+pub(super) fn another(past: &Past, features: usize, to: &mut [f32], random: &mut Random) -> bool {
     let Some(other) = earlier(past, random) else { return false };
     let last = to.len() - features;
     to[last..].copy_from_slice(past.record(other));
     true
+}
+
+/// As [`another`]; of windows of one record, as [`mix`].
+pub(super) fn continue_otherwise(past: &Past, features: usize, to: &mut [f32], random: &mut Random) -> bool {
+    let make = if to.len() == features { mix } else { another };
+    make(past, features, to, random)
 }
 
 /// A window before the newest.

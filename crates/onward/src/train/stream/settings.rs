@@ -15,6 +15,11 @@ pub struct StreamSettings {
     pub layers: Vec<usize>,
     /// Records that are seen together, the newest last, 1 to 10,000.
     pub window: usize,
+    /// Makes the network a recurrent one (paper, section 3.4), for which each record is a moment: a layer reads the layers
+    /// below and above it as they were a record before, so activities rise by a layer a record, and what has been seen
+    /// stays. The number is the share of its state that a layer keeps, 0 to below 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recurrent: Option<f32>,
     /// How weights learn.
     pub rule: StreamRule,
     /// `B`: records in a step, 1 to 65,536.
@@ -88,6 +93,9 @@ pub enum WrongWindows {
     /// The two above in turn.
     #[default]
     MixedOrNoise,
+    /// Another recent record in the place of the newest: what does not follow from those before. The window must have two
+    /// records at least, or the network be recurrent.
+    Another,
     /// What the net takes for real: of a few windows that are real but for parts of others, the one with the highest
     /// goodness.
     Predicted,
@@ -117,6 +125,7 @@ impl StreamSettings {
             task: Task::Classify { classes, negatives: WrongLabels::Hard },
             layers: vec![64, 64],
             window: 1,
+            recurrent: None,
             rule: StreamRule::Gradient,
             batch: 1,
             seed: Seed::default(),
@@ -142,6 +151,14 @@ impl StreamSettings {
         settings.peer.strength = 0.03;
         settings.strength = 2.0;
         settings
+    }
+
+    /// With a learning rate for wide records: a step changes goodness in proportion to the numbers in a window, so above 64 of
+    /// them the rate is lowered as they grow.
+    pub fn for_features(mut self, features: usize) -> Self {
+        let numbers = self.window.saturating_mul(features);
+        self.optimizer.rate *= (64.0 / numbers.max(1) as f32).min(1.0);
+        self
     }
 
     /// The settings, if every value is in its range and they fit together.
@@ -191,10 +208,35 @@ impl StreamSettings {
                     "found 1, but a window is shuffled by its records: it must have 2 at least, or use \"mixed\" negatives",
                 ));
             }
+            Task::Unsupervised { negatives: WrongWindows::Another } if self.window < 2 && self.recurrent.is_none() => {
+                return Err(Error::setting(
+                    "window",
+                    "found 1, but whether a record follows is seen beside those before: the window must have 2 at least, or the \
+                     network be recurrent",
+                ));
+            }
             Task::Unsupervised { .. } if self.memory < 2 => {
                 return Err(Error::setting("memory", "found 1, expected 2 at least to mix negatives from"));
             }
             Task::Unsupervised { .. } => {}
+        }
+        if let Some(keep) = self.recurrent {
+            range("recurrent", keep, 0.0, BELOW_1)?;
+            range("batch", self.batch, 1, 1)?;
+            let found = match self.task {
+                Task::Classify { .. } => Some("labels"),
+                Task::Unsupervised { negatives: WrongWindows::Predicted } => Some("predicted negatives"),
+                _ => (self.rule != StreamRule::Gradient).then_some("the one-step rule"),
+            };
+            if let Some(found) = found {
+                return Err(Error::setting(
+                    "recurrent",
+                    format!(
+                        "found {found}, but recurrent networks learn from streams without labels, along the gradient, and \
+                         from negatives that are not their own"
+                    ),
+                ));
+            }
         }
         if let StreamRule::OneStep { margin } = self.rule {
             range("rule.margin", margin, 0.0, BELOW_1)?;
@@ -208,6 +250,18 @@ impl StreamSettings {
             }
         }
         Ok(self)
+    }
+
+    /// What the first layer reads from below: a window, the constant, and a label's code.
+    pub(super) fn inputs(&self, features: usize) -> usize {
+        self.window.saturating_mul(features).saturating_add(1 + self.classes())
+    }
+
+    /// `(I, O)` of layer `l`, where the first one reads `inputs` numbers from below.
+    pub(super) fn shape(&self, l: usize, inputs: usize) -> (usize, usize) {
+        let below = if l == 0 { inputs } else { self.layers[l - 1] };
+        let above = self.recurrent.and(self.layers.get(l + 1)).copied().unwrap_or(0);
+        (below.saturating_add(above), self.layers[l])
     }
 
     /// `K`: room for so many classes; 0 where there are no labels.
