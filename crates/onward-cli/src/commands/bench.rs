@@ -46,6 +46,9 @@ pub struct Args {
     /// Microseconds that a message takes between the machines of a plan, however short it is.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50.0)]
     latency: f64,
+    /// How many machines of a plan have the same layers, each for its share of every batch.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    replicas: u16,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,

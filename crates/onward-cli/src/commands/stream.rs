@@ -4,6 +4,7 @@ pub mod bench;
 
 use crate::exit::{Interrupted, Usage};
 use crate::feed::Feed;
+use crate::interrupt;
 use crate::lock::Lock;
 use crate::progress::grouped;
 use anyhow::{Context, Result};
@@ -16,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Flags of `onward stream`.
@@ -214,13 +214,6 @@ const MARGIN: f32 = 0.1;
 /// Problems that are said one by one; further ones are counted.
 const SAID: u64 = 5;
 
-/// How often the user asked to stop.
-static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
-
-fn interrupted() -> bool {
-    INTERRUPTS.load(Ordering::Relaxed) > 0
-}
-
 /// Refuses labels that come when their records are forgotten.
 fn check_delay(delay: usize, memory: usize) -> Result<()> {
     match delay < memory {
@@ -254,23 +247,17 @@ pub fn run(args: &Args) -> Result<()> {
         Some(path) => stream.resume(path, args)?,
         None => (stream, 0),
     };
-    // A first Ctrl-C asks; a second one does not wait for the answer.
-    ctrlc::set_handler(|| {
-        if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
-            std::process::exit(130);
-        }
-    })
-    .context("Ctrl-C could not be prepared for")?;
+    interrupt::catch()?;
     let stall = Duration::from_secs_f64(args.stall);
     let (feed, skip) = match args.listen {
         Some(address) => {
-            let (feed, address) = Feed::listen(address, stall, interrupted)?;
+            let (feed, address) = Feed::listen(address, stall, interrupt::asked)?;
             eprintln!("Listening at {address}; Ctrl-C stops.");
             (feed, 0)
         }
         None => {
             let same = args.input != Path::new("-") && stream.input == args.input.to_string_lossy();
-            (Feed::open(&args.input, stall, interrupted)?, if same { position } else { 0 })
+            (Feed::open(&args.input, stall, interrupt::asked)?, if same { position } else { 0 })
         }
     };
     stream.input = feed.name.clone();
@@ -298,7 +285,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprint!("{}", if nothing { String::new() } else { stream.ending() });
         outcome?;
     }
-    if interrupted() { Err(Interrupted.into()) } else { Ok(()) }
+    if interrupt::asked() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
 impl Reading {
@@ -577,7 +564,7 @@ impl Stream {
         self.clock = Clock::new();
         let (mut last_summary, mut stalled) = (self.tally.records, false);
         loop {
-            if interrupted() || self.limit.is_some_and(|limit| self.clock.records >= limit) {
+            if interrupt::asked() || self.limit.is_some_and(|limit| self.clock.records >= limit) {
                 break;
             }
             if records.is_idle() {
@@ -599,7 +586,7 @@ impl Stream {
                     self.delayed_label(&Record::default())?;
                     self.position += 1;
                 }
-                Next::Stalled if interrupted() => break,
+                Next::Stalled if interrupt::asked() => break,
                 Next::Stalled if stalled => {}
                 Next::Stalled => {
                     eprintln!("{}: nothing has come for a while; waiting on", self.input);
@@ -841,7 +828,7 @@ impl Stream {
             Some(path) if self.learner.is_some() && !self.frozen => {
                 text.push_str(&format!("Go on with: onward stream --resume {} …\n", path.display()));
             }
-            None if interrupted() => text.push_str("Nothing is saved: --checkpoint FILE would have been.\n"),
+            None if interrupt::asked() => text.push_str("Nothing is saved: --checkpoint FILE would have been.\n"),
             _ => {}
         }
         text

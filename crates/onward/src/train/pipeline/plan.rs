@@ -5,6 +5,9 @@
 //! sender's link for its bytes over the bandwidth, and arrives a latency later. The trainer makes packets one after another
 //! and has at most twice as many under way as there are blocks. Ranks are as fast as the one that was measured, and nobody
 //! else uses the network.
+//!
+//! Where blocks have replicas, each computes for its share of a packet, and the gradients of each layer are added up in a ring:
+//! `2(r − 1)` messages of an `r`-th of the gradient, which must have passed before the layer computes again.
 
 use super::balance;
 use crate::train::Trainer;
@@ -29,6 +32,8 @@ pub struct Item {
     pub rows: f64,
     /// Bytes of what the head reads of it, which travel all the way up.
     pub kept: f64,
+    /// Bytes of its gradient, which replicas add up.
+    pub gradient: f64,
 }
 
 /// What lies between the ranks.
@@ -68,12 +73,17 @@ impl Costs {
         let (batch, four) = (recipe.training.batch as f64, size_of::<f32>() as f64);
         let reads: Vec<usize> = network.head().map_or(Vec::new(), |head| head.parts().map(|(l, _)| l).collect());
         let neutral = if reads.is_empty() || network.label_width() == 0 { 0.0 } else { 1.0 };
+        let of_head = network.head().map_or(0, |head| head.parts().map(|(_, layer)| layer.gradient_len()).sum()) as f64;
         let items = occupancy.items.iter().enumerate().map(|(l, seconds)| {
             let width = network.stages().get(l).map_or(0, |stage| stage.layer.outputs()) as f64;
             Item {
                 seconds: seconds / steps,
                 rows: (2.0 + neutral) * batch * width * four,
                 kept: if reads.contains(&l) { batch * width * four } else { 0.0 },
+                gradient: match network.stages().get(l) {
+                    Some(stage) => stage.layer.gradient_len() as f64 * four,
+                    None => of_head * four,
+                },
             }
         });
         Some(Costs { loading: occupancy.loading / steps, items: items.collect() })
@@ -95,11 +105,12 @@ impl Costs {
         1.0 / self.items.iter().map(|item| item.seconds).sum::<f64>().max(self.loading)
     }
 
-    /// What `ranks` ranks come to: blocks of layers balanced by what they take. `delay`: `negatives.delay`, 0 where negatives
-    /// are fixed in advance.
-    pub fn plan(&self, network: &Network, ranks: usize, delay: u64) -> Plan {
+    /// What `ranks` ranks come to: blocks of layers balanced by what they take, each with so many replicas. `delay`:
+    /// `negatives.delay`, 0 where negatives are fixed in advance. With replicas, these are the costs of a replica's share of the
+    /// batch, measured as such, for the optimiser's step takes the same however few rows there are.
+    pub fn plan(&self, network: &Network, ranks: usize, replicas: usize, delay: u64) -> Plan {
         let seconds: Vec<f64> = self.items.iter().map(|item| item.seconds).collect();
-        let cuts = balance(&seconds, ranks);
+        let cuts = balance(&seconds, ranks / replicas);
         let blocks = cuts.len();
         // What goes up from each block, and nothing but the outcome from the last one.
         let sent = |b: usize| match cuts[b].end {
@@ -107,12 +118,24 @@ impl Costs {
             end => self.items[end - 1].rows + self.items[..end].iter().map(|item| item.kept).sum::<f64>(),
         };
         let bytes: Vec<f64> = (0..blocks).map(sent).collect();
-        let copied = |b: usize| (bytes[b] + if b > 0 { bytes[b - 1] } else { 0.0 }) / network.copying;
-        let work: Vec<f64> =
-            cuts.iter().enumerate().map(|(b, cut)| seconds[cut.clone()].iter().sum::<f64>() + copied(b)).collect();
-        let links: Vec<f64> = bytes.iter().map(|bytes| bytes / network.bandwidth).collect();
-        let rate = self.simulate(network.latency, &work, &links, delay);
-        let slowest = work.iter().chain(&links).copied().fold(self.loading, f64::max);
+        let others = (replicas - 1) as f64;
+        let summed = |item: &Item| 2.0 * others / replicas as f64 * item.gradient;
+        let of_block = |b: usize, of: &dyn Fn(&Item) -> f64| self.items[cuts[b].clone()].iter().map(of).sum::<f64>();
+        let work = |b: usize| {
+            let copied = bytes[b] + (if b > 0 { bytes[b - 1] } else { 0.0 }) + 2.0 * of_block(b, &summed);
+            let computing = of_block(b, &|item| item.seconds) + copied / network.copying;
+            // A layer waits for its own sum alone: the block's other layers work meanwhile.
+            let sum = |item: &Item| summed(item) / network.bandwidth + 2.0 * others * network.latency;
+            let waiting = self.items[cuts[b].clone()].iter().map(|item| item.seconds + sum(item));
+            waiting.fold(computing, f64::max)
+        };
+        let work: Vec<f64> = (0..blocks).map(work).collect();
+        let links = |b: usize| (bytes[b] + of_block(b, &summed)) / network.bandwidth;
+        let links: Vec<f64> = (0..blocks).map(links).collect();
+        // Rank 0 makes the whole batch.
+        let loading = self.loading * replicas as f64;
+        let rate = simulate(loading, network.latency, &work, &links, delay);
+        let slowest = work.iter().chain(&links).copied().fold(loading, f64::max);
         Plan {
             blocks,
             steps_per_second: rate,
@@ -121,44 +144,44 @@ impl Costs {
             bound: 1.0 / slowest,
         }
     }
+}
 
-    /// Steps a second: packets pass `work[b]` seconds of block `b`, then `links[b]` seconds of its link.
-    fn simulate(&self, latency: f64, work: &[f64], links: &[f64], delay: u64) -> f64 {
-        let blocks = work.len();
-        let most = 2 * blocks;
-        // The first packets fill the pipeline; then as many again, and some more, are timed.
-        let (filling, timed) = (4 * blocks + 100, 4 * blocks + 400);
-        let (mut block_free, mut link_free) = (vec![0.0f64; blocks], vec![0.0f64; blocks]);
-        let mut trainer_free = 0.0f64;
-        // When the packets under way are back; predictions, and when they are there.
-        let mut back: VecDeque<f64> = VecDeque::new();
-        let (mut begun, mut last) = (0.0, 0.0);
-        for step in 0..filling + timed {
-            let mut start = trainer_free;
-            if step >= most {
-                start = start.max(back[back.len() - most]);
-            }
-            if delay > 0 && step as u64 >= delay {
-                start = start.max(back[back.len() - delay as usize]);
-            }
-            trainer_free = start + self.loading;
-            let mut there = trainer_free;
-            for b in 0..blocks {
-                block_free[b] = there.max(block_free[b]) + work[b];
-                link_free[b] = block_free[b].max(link_free[b]) + links[b];
-                there = link_free[b] + if blocks > 1 { latency } else { 0.0 };
-            }
-            back.push_back(there);
-            if back.len() > most.max(delay as usize) {
-                back.pop_front();
-            }
-            if step + 1 == filling {
-                begun = there;
-            }
-            last = there;
+/// Steps a second: packets pass `work[b]` seconds of block `b`, then `links[b]` seconds of its link.
+fn simulate(loading: f64, latency: f64, work: &[f64], links: &[f64], delay: u64) -> f64 {
+    let blocks = work.len();
+    let most = 2 * blocks;
+    // The first packets fill the pipeline; then as many again, and some more, are timed.
+    let (filling, timed) = (4 * blocks + 100, 4 * blocks + 400);
+    let (mut block_free, mut link_free) = (vec![0.0f64; blocks], vec![0.0f64; blocks]);
+    let mut trainer_free = 0.0f64;
+    // When the packets under way are back; predictions, and when they are there.
+    let mut back: VecDeque<f64> = VecDeque::new();
+    let (mut begun, mut last) = (0.0, 0.0);
+    for step in 0..filling + timed {
+        let mut start = trainer_free;
+        if step >= most {
+            start = start.max(back[back.len() - most]);
         }
-        timed as f64 / (last - begun)
+        if delay > 0 && step as u64 >= delay {
+            start = start.max(back[back.len() - delay as usize]);
+        }
+        trainer_free = start + loading;
+        let mut there = trainer_free;
+        for b in 0..blocks {
+            block_free[b] = there.max(block_free[b]) + work[b];
+            link_free[b] = block_free[b].max(link_free[b]) + links[b];
+            there = link_free[b] + if blocks > 1 { latency } else { 0.0 };
+        }
+        back.push_back(there);
+        if back.len() > most.max(delay as usize) {
+            back.pop_front();
+        }
+        if step + 1 == filling {
+            begun = there;
+        }
+        last = there;
     }
+    timed as f64 / (last - begun)
 }
 
 #[cfg(test)]
@@ -168,7 +191,7 @@ mod tests {
     const FAST: Network = Network { bandwidth: 1e15, latency: 0.0, copying: 1e15 };
 
     fn costs(loading: f64, seconds: &[f64], rows: f64, kept: f64) -> Costs {
-        Costs { loading, items: seconds.iter().map(|&seconds| Item { seconds, rows, kept }).collect() }
+        Costs { loading, items: seconds.iter().map(|&seconds| Item { seconds, rows, kept, gradient: 0.0 }).collect() }
     }
 
     #[track_caller]
@@ -180,23 +203,23 @@ mod tests {
     fn the_slowest_part_decides() {
         let uneven = costs(0.1, &[1.0, 3.0, 2.0], 8.0, 0.0);
         near(uneven.alone(), 1.0 / 6.0);
-        near(uneven.plan(&FAST, 1, 0).steps_per_second, 1.0 / 6.0);
+        near(uneven.plan(&FAST, 1, 1, 0).steps_per_second, 1.0 / 6.0);
         // The first two layers and the last one: 4 and 2 seconds.
-        near(uneven.plan(&FAST, 2, 0).steps_per_second, 1.0 / 4.0);
-        let plan = uneven.plan(&FAST, 3, 0);
+        near(uneven.plan(&FAST, 2, 1, 0).steps_per_second, 1.0 / 4.0);
+        let plan = uneven.plan(&FAST, 3, 1, 0);
         near(plan.steps_per_second, 1.0 / 3.0);
         near(plan.busiest, 1.0);
         near(plan.busy, 2.0 / 3.0);
-        assert_eq!(uneven.plan(&FAST, 9, 0).blocks, 3);
+        assert_eq!(uneven.plan(&FAST, 9, 1, 0).blocks, 3);
         // The link: 8 bytes at 2 bytes a second.
-        near(uneven.plan(&Network { bandwidth: 2.0, ..FAST }, 3, 0).steps_per_second, 1.0 / 4.0);
+        near(uneven.plan(&Network { bandwidth: 2.0, ..FAST }, 3, 1, 0).steps_per_second, 1.0 / 4.0);
         // The trainer.
-        near(costs(5.0, &[1.0, 3.0, 2.0], 8.0, 0.0).plan(&FAST, 3, 0).steps_per_second, 1.0 / 5.0);
+        near(costs(5.0, &[1.0, 3.0, 2.0], 8.0, 0.0).plan(&FAST, 3, 1, 0).steps_per_second, 1.0 / 5.0);
         // Copying: the middle one writes 8 bytes and reads 8.
-        near(uneven.plan(&Network { copying: 8.0, ..FAST }, 3, 0).steps_per_second, 1.0 / 5.0);
+        near(uneven.plan(&Network { copying: 8.0, ..FAST }, 3, 1, 0).steps_per_second, 1.0 / 5.0);
         // What the head reads goes all the way: 1 and 2 layers' bytes on the two links.
         near(
-            costs(0.0, &[1.0, 1.0, 1.0], 0.0, 6.0).plan(&Network { bandwidth: 4.0, ..FAST }, 3, 0).steps_per_second,
+            costs(0.0, &[1.0, 1.0, 1.0], 0.0, 6.0).plan(&Network { bandwidth: 4.0, ..FAST }, 3, 1, 0).steps_per_second,
             1.0 / 3.0,
         );
     }
@@ -205,12 +228,31 @@ mod tests {
     fn latency_costs_nothing_until_packets_run_out() {
         let even = costs(0.0, &[1.0; 4], 0.0, 0.0);
         // A round takes 4 · (1 + latency), with 8 packets under way.
-        near(even.plan(&Network { latency: 0.9, ..FAST }, 4, 0).steps_per_second, 1.0);
-        near(even.plan(&Network { latency: 3.0, ..FAST }, 4, 0).steps_per_second, 8.0 / 16.0);
+        near(even.plan(&Network { latency: 0.9, ..FAST }, 4, 1, 0).steps_per_second, 1.0);
+        near(even.plan(&Network { latency: 3.0, ..FAST }, 4, 1, 0).steps_per_second, 8.0 / 16.0);
         // Hard negatives: as many packets as the delay says.
-        near(even.plan(&FAST, 4, 4).steps_per_second, 1.0);
-        near(even.plan(&FAST, 4, 2).steps_per_second, 0.5);
-        near(even.plan(&FAST, 4, 1).steps_per_second, 0.25);
+        near(even.plan(&FAST, 4, 1, 4).steps_per_second, 1.0);
+        near(even.plan(&FAST, 4, 1, 2).steps_per_second, 0.5);
+        near(even.plan(&FAST, 4, 1, 1).steps_per_second, 0.25);
+    }
+
+    #[test]
+    fn replicas_wait_for_their_sums() {
+        let mut layers = costs(0.1, &[1.0, 1.0], 0.0, 0.0);
+        layers.items.iter_mut().for_each(|item| item.gradient = 8.0);
+        // Nothing to wait for: two replicas of one block, of two.
+        near(layers.plan(&FAST, 2, 2, 0).steps_per_second, 1.0 / 2.0);
+        near(layers.plan(&FAST, 4, 2, 0).steps_per_second, 1.0);
+        // A ring of two sends the gradient once: 8 bytes a layer at 16 a second, while the other layer works, or alone.
+        let slow = Network { bandwidth: 16.0, ..FAST };
+        near(layers.plan(&slow, 2, 2, 0).steps_per_second, 1.0 / 2.0);
+        near(layers.plan(&slow, 4, 2, 0).steps_per_second, 1.0 / 1.5);
+        // Of four: 12 bytes, and six latencies.
+        near(layers.plan(&Network { latency: 0.25, ..slow }, 8, 4, 0).steps_per_second, 1.0 / (1.0 + 0.75 + 1.5));
+        // The link carries both layers' sums: 16 bytes at 4 a second.
+        near(layers.plan(&Network { bandwidth: 4.0, ..FAST }, 2, 2, 0).steps_per_second, 1.0 / 4.0);
+        // Rank 0 makes the batch for all.
+        near(costs(0.5, &[1.0], 0.0, 0.0).plan(&FAST, 8, 8, 0).steps_per_second, 1.0 / 4.0);
     }
 
     #[test]
@@ -218,7 +260,7 @@ mod tests {
         let deep = costs(0.01, &[1.0, 1.0], 1.0, 0.0).deepened(1000, false);
         assert_eq!(deep.items.len(), 1000);
         for ranks in [1, 2, 10, 100, 1000] {
-            let plan = deep.plan(&FAST, ranks, 0);
+            let plan = deep.plan(&FAST, ranks, 1, 0);
             near(plan.steps_per_second / deep.alone(), ranks as f64);
             assert!(plan.steps_per_second <= plan.bound * 1.000001);
         }
