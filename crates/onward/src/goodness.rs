@@ -115,10 +115,9 @@ struct Groups {
 }
 
 impl Groups {
-    /// 1 where group `k` raises, −1 where it lowers.
+    /// 1 where group `k` raises, −1 where it lowers: the same run raises everywhere.
     fn sign(&self, k: usize) -> f32 {
-        let run = k % self.runs;
-        if (run + 1) * self.raising / self.runs > run * self.raising / self.runs { 1.0 } else { -1.0 }
+        if (k + 1) * self.raising / self.runs > k * self.raising / self.runs { 1.0 } else { -1.0 }
     }
 }
 
@@ -300,11 +299,20 @@ mod tests {
         assert_eq!(d, [1.0, 2.0, 30.0, 40.0, 500.0, 600.0, 0.0, 0.0]);
         measure(0.5, 2, false, 1, 8).direction(&y, &[1.0, 10.0], &mut d);
         assert_eq!(d, [-1.0, -2.0, -3.0, -4.0, 50.0, 60.0, 70.0, 80.0]);
-        let other = measure(1.0, 2, true, 2, 4).with_goodness(
-            Arc::new(SumOfSquares),
-            &GoodnessSettings { groups: 2, by_location: true, ..Default::default() },
-        );
-        assert_eq!(values(&other, &y), [5.0, 25.0, 61.0, 113.0]);
+    }
+
+    #[test]
+    fn another_goodness_has_the_same_groups() {
+        // Two locations of six channels in runs of three; three locations of two channels in runs of one.
+        let ones = [1.0; 12];
+        for (locations, channels, by_location, expected) in
+            [(2, 6, true, &[3.0; 4][..]), (2, 6, false, &[6.0; 2]), (3, 2, true, &[1.0; 6]), (3, 2, false, &[3.0; 2])]
+        {
+            let settings = GoodnessSettings { groups: 2, by_location, ..Default::default() };
+            let measure = measure(1.0, 2, by_location, locations, channels);
+            let other = measure.with_goodness(Arc::new(Sum), &settings);
+            assert_eq!(values(&other, &ones[..locations * channels]), expected, "{measure:?}");
+        }
     }
 
     #[test]
