@@ -93,6 +93,28 @@ fn the_window_moves_on_by_what_the_net_says() {
 }
 
 #[test]
+fn windows_start_anew_one_after_another() {
+    let data = text(3);
+    let network = Network::new(sleeper(), SHAPE, data.classes()).unwrap();
+    let mut batch = Batch::default();
+    batch.load(&network, &data, 0..3, None);
+    // A net that says nothing but 3, which none of the three windows holds.
+    let answers = [0.0, 0.0, 0.0, 1.0].repeat(3);
+    let (shape, classes) = (SHAPE, SYMBOLS);
+    let positive = Positive { batch: &batch, shape, classes, prediction: None, answers: Some(&answers) };
+    let (mut generated, mut random) = (Generated::new(true), stream(1, "negatives", 0));
+    let mut started = Vec::new();
+    for step in 0..=150 {
+        let windows = generated.ask(&positive).unwrap();
+        let windows = windows.chunks_exact(SHAPE.len()).enumerate();
+        started.extend(windows.filter(|(n, window)| *window == batch.sample(*n)).map(|(n, _)| (step, n)));
+        generated.draw(&positive, &mut random);
+    }
+    // Strings of 90 symbols, all begun at once, and then anew in turns.
+    assert_eq!(started, [(0, 0), (0, 1), (0, 2), (30, 2), (60, 1), (90, 0), (120, 2), (150, 1)]);
+}
+
+#[test]
 fn texts_are_learned_by_every_kind_of_negatives_and_phase() {
     let data = text(900);
     type Change = fn(&mut Recipe);

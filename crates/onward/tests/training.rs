@@ -4,12 +4,15 @@ mod common;
 
 use common::{patterns, recipe};
 use onward::checkpoint::Info;
+use onward::negatives::{Negative, Negatives, Positive, Uniform};
+use onward::random::Random;
 use onward::settings::{
     ActivationKind, Fields, GoodnessKind, HeadMemory, LabelPlace, LayerSettings, NegativesKind, Normalization,
     ObjectiveSettings, OptimizerKind, Order, Precision, Raise,
 };
 use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer, Values};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 fn trained(recipe: Recipe, data: &Dataset) -> Trainer {
     let mut trainer = Trainer::new(recipe, data).unwrap();
@@ -146,6 +149,42 @@ fn a_head_that_watches_learns_as_one_with_a_pass_of_its_own() {
     let furthest = keep.iter().zip(&recompute).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(furthest < 1e-5, "probabilities differ by {furthest}");
     assert!(keep.iter().any(|p| *p > 0.9), "it learned something");
+}
+
+/// Wrong labels, and how many probabilities it was given: of the batch, and of what it asked about.
+#[derive(Debug)]
+struct Listening {
+    asks: bool,
+    heard: Arc<Mutex<Vec<[usize; 2]>>>,
+}
+
+impl Negatives for Listening {
+    fn ask(&mut self, positive: &Positive<'_>) -> Option<Vec<f32>> {
+        self.asks.then(|| vec![0.5; positive.batch.len() * positive.shape.len()])
+    }
+
+    fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
+        let heard = [positive.prediction, positive.answers].map(|p| {
+            let rows = p.into_iter().flat_map(|p| p.chunks_exact(positive.classes));
+            rows.map(|p| assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{p:?}")).count()
+        });
+        self.heard.lock().unwrap().push(heard);
+        Uniform.draw(positive, random)
+    }
+}
+
+#[test]
+fn a_source_of_negatives_is_told_what_the_head_predicts() {
+    let data = patterns(60);
+    for (head, asks, expected) in [(true, false, [30, 0]), (true, true, [30, 30]), (false, false, [0, 0])] {
+        let mut recipe = recipe(Precision::F32, &[8, 8]);
+        (recipe.head.enabled, recipe.negatives.kind, recipe.training.epochs) = (head, NegativesKind::Uniform, 1);
+        let mut trainer = Trainer::new(recipe, &data).unwrap();
+        let heard = Arc::default();
+        trainer.set_negatives(Box::new(Listening { asks, heard: Arc::clone(&heard) }));
+        trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+        assert_eq!(*heard.lock().unwrap(), [expected; 2], "head: {head}, asks: {asks}");
+    }
 }
 
 #[test]

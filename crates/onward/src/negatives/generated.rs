@@ -91,3 +91,21 @@ fn any(p: &[f32], random: &mut Random) -> u32 {
     });
     at.unwrap_or(p.len() - 1) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream;
+
+    #[test]
+    fn symbols_are_drawn_as_often_as_believed() {
+        let mut random = stream(5, "negatives", 0);
+        let mut counts = [0; 4];
+        for _ in 0..10_000 {
+            counts[any(&[0.5, 0.0, 0.25, 0.25], &mut random) as usize] += 1;
+        }
+        let [a, b, c, d] = counts;
+        assert!((4800..5200).contains(&a) && b == 0 && [c, d].iter().all(|n| (2300..2700).contains(n)), "{counts:?}");
+        assert_eq!(any(&[0.0, 0.0, 0.0], &mut random), 2, "what rounding leaves over is the last one's");
+    }
+}

@@ -87,6 +87,8 @@ mod tests {
         assert_eq!(blots(&[0b1], Shape::features(2), 1), [0.75, 0.25]);
         assert_eq!(blots(&[0b111_111_111], shape, 9), [1.0; 9], "nothing is lost beyond the edge");
         assert_eq!(blots(&[0b1], Shape::features(1), 3), [1.0]);
+        assert_eq!(blots(&[0b00011], Shape::features(5), 1), [1.0, 0.75, 0.25, 0.0, 0.0]);
+        assert_eq!(blots(&[0b11000], Shape::features(5), 1), [0.0, 0.0, 0.25, 0.75, 1.0]);
     }
 
     #[test]
@@ -107,5 +109,28 @@ mod tests {
             let edges = hybrid[..144].windows(2).filter(|pair| pair[0] != pair[1]).count();
             assert!(edges < 50, "{edges} changes along the rows: blots are large");
         }
+    }
+
+    #[test]
+    fn a_pixel_is_the_samples_own_where_the_mask_is_above_a_half() {
+        let shape = Shape::image(1, 8, 4);
+        let batch = crate::negatives::tests::batch(shape, 2, |n, _| n as f32);
+        let drawn = Hybrid { blurs: 1 }.draw(&positive(&batch, shape), &mut stream(1, "negatives", 0)).inputs.unwrap();
+        let mut random = stream(1, "negatives", 0);
+        for (n, hybrid) in drawn.chunks_exact(shape.len()).enumerate() {
+            assert_eq!(random.random_range(1..2usize), 1, "there is one other sample");
+            let mask = blots(&[random.next_u32()], shape, 1);
+            assert!(mask.contains(&0.5));
+            let expected: Vec<f32> = mask.iter().map(|m| (if *m > 0.5 { n } else { 1 - n }) as f32).collect();
+            assert_eq!(hybrid, expected);
+        }
+    }
+
+    #[test]
+    fn a_sample_alone_is_its_own_partner() {
+        let shape = Shape::image(1, 2, 2);
+        let batch = crate::negatives::tests::batch(shape, 1, |_, i| i as f32);
+        let drawn = Hybrid { blurs: 0 }.draw(&positive(&batch, shape), &mut stream(1, "negatives", 0));
+        assert_eq!(drawn.inputs.unwrap(), batch.sample(0));
     }
 }

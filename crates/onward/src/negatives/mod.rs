@@ -123,7 +123,7 @@ pub fn from_recipe(recipe: &Recipe) -> Box<dyn Negatives> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dataset, Network, Recipe, Values, settings::LabelPlace};
+    use crate::{Dataset, Network, Recipe, Values, random::stream, settings::LabelPlace};
 
     /// `n` samples whose value `i` is `value(n, i)`.
     pub fn batch(shape: Shape, n: usize, value: impl Fn(usize, usize) -> f32) -> Batch {
@@ -141,5 +141,29 @@ mod tests {
 
     pub fn positive(batch: &Batch, shape: Shape) -> Positive<'_> {
         Positive { batch, shape, classes: 2, prediction: None, answers: None }
+    }
+
+    #[test]
+    fn each_kind_changes_what_it_says() {
+        // Windows of two symbols, of which there are two.
+        let shape = Shape::image(1, 2, 2);
+        let batch = batch(shape, 3, |_, i| (i % 2) as f32);
+        for (kind, label, expected) in [
+            (NegativesKind::Hard, LabelPlace::Prepend, [true, false, false]),
+            (NegativesKind::Uniform, LabelPlace::Prepend, [true, false, false]),
+            (NegativesKind::Hybrid, LabelPlace::None, [false, true, false]),
+            (NegativesKind::Shuffled, LabelPlace::None, [false, true, false]),
+            (NegativesKind::Context, LabelPlace::None, [false, false, true]),
+            (NegativesKind::Generated, LabelPlace::Prepend, [true, true, false]),
+            (NegativesKind::Generated, LabelPlace::None, [false, true, false]),
+        ] {
+            let mut recipe = Recipe::default();
+            (recipe.negatives.kind, recipe.network.label) = (kind, label);
+            let mut source = from_recipe(&recipe);
+            let positive = positive(&batch, shape);
+            assert_eq!(source.ask(&positive).is_some(), kind == NegativesKind::Generated, "{kind:?}");
+            let Negative { labels, inputs, context } = source.draw(&positive, &mut stream(1, "negatives", 0));
+            assert_eq!([labels.is_some(), inputs.is_some(), context.is_some()], expected, "{kind:?}, {label:?}");
+        }
     }
 }

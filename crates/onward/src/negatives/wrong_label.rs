@@ -52,6 +52,7 @@ pub(crate) fn in_proportion(label: u32, p: &[f32], random: &mut Random) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::negatives::tests::{batch, positive};
     use crate::random::stream;
     use proptest::prelude::*;
 
@@ -86,5 +87,26 @@ mod tests {
             counts[uniform(2, 4, &mut random) as usize] += 1;
         }
         assert!(counts[2] == 0 && [0, 1, 3].iter().all(|&c| (2800..3200).contains(&counts[c])), "{counts:?}");
+    }
+
+    #[test]
+    fn who_believes_in_no_other_label_gets_any_of_them() {
+        let mut random = stream(5, "negatives", 0);
+        let mut counts = [0; 4];
+        for _ in 0..9_000 {
+            counts[in_proportion(2, &[0.0, 0.0, 1.0, 0.0], &mut random) as usize] += 1;
+        }
+        assert!(counts[2] == 0 && [0, 1, 3].iter().all(|&c| (2800..3200).contains(&counts[c])), "{counts:?}");
+    }
+
+    #[test]
+    fn samples_keep_their_inputs_and_lose_their_labels() {
+        let shape = crate::Shape::features(3);
+        let batch = batch(shape, 4, |_, _| 0.0);
+        let mut random = stream(5, "negatives", 0);
+        // Of two labels, one is wrong: the other one.
+        for source in [&mut Uniform as &mut dyn Negatives, &mut Hard] {
+            assert_eq!(source.draw(&positive(&batch, shape), &mut random), Negative::labels(vec![1; 4]));
+        }
     }
 }
