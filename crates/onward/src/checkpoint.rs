@@ -567,3 +567,15 @@ pub(crate) fn at(path: &Path, error: Error) -> Error {
 pub(crate) fn in_part(part: &str, error: Error) -> Error {
     Error::Data(format!("{part}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_all_files_so_far() {
+        for (bytes, expected) in [("onward", 0x08fe_9989_8003_7089), ("forward only", 0xa120_da90_d16e_9bad)] {
+            assert_eq!(Checksum::of(bytes.as_bytes()), expected, "{bytes}");
+        }
+    }
+}

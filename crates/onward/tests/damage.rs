@@ -4,7 +4,7 @@
 mod common;
 
 use common::{patterns, recipe};
-use onward::checkpoint::{Info, newest, previous, remove_leftovers_in, set_aside};
+use onward::checkpoint::{Info, newest, previous, remove_leftovers, remove_leftovers_in, set_aside, write_atomically};
 use onward::settings::{OptimizerKind, Precision};
 use onward::train::stream::{Learner, StreamSettings};
 use onward::{Error, Event, Flow, Network, Trainer};
@@ -51,6 +51,17 @@ static LEARNER: LazyLock<Vec<u8>> = LazyLock::new(|| {
     }
     written(|path| learner.save(path, &BTreeMap::new()))
 });
+
+/// A file with something else in its header and without its checksum, as another tool may have written it.
+fn edited(whole: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut header = String::from_utf8(whole[8..][..length].to_vec()).unwrap();
+    for (from, to) in [(from, to), (r#",\"checksum\":"#, r#",\"chequers\":"#)] {
+        assert_eq!(header.matches(from).count(), 1, "{from} in {header}");
+        header = header.replace(from, to);
+    }
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &whole[8 + length..]].concat()
+}
 
 /// Loads what a file holds and saves it again: `None` where it is refused.
 fn again(bytes: &[u8], stream: bool) -> Option<Vec<u8>> {
@@ -198,8 +209,86 @@ fn only_what_was_left_half_written_is_removed() {
     for name in [".last.Xy.partial", ".report.html.a.partial", ".partial.toml", "last.partial", ".lock"] {
         std::fs::write(folder.path().join(name), "x").unwrap();
     }
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    remove_leftovers(&folder.path().join("last"));
+    assert_eq!(names(), [".lock", ".partial.toml", ".report.html.a.partial", "last.partial"]);
     remove_leftovers_in(folder.path());
-    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, [".lock", ".partial.toml", "last.partial"]);
+    assert_eq!(names(), [".lock", ".partial.toml", "last.partial"]);
+}
+
+#[test]
+fn a_file_is_replaced_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status");
+    for contents in ["a first one", "another", ""] {
+        write_atomically(&path, contents.as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else stays");
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    let as_trainer = |contents: &[u8]| {
+        std::fs::write(&path, contents).unwrap();
+        Trainer::load(&path).unwrap_err().to_string()
+    };
+    let as_learner = |contents: &[u8]| {
+        std::fs::write(&path, contents).unwrap();
+        Learner::load(&path).unwrap_err().to_string()
+    };
+    assert!(as_trainer(&LEARNER).contains("it is the checkpoint of a stream"));
+    assert!(as_learner(&TRAINER).contains("it is a trained network"));
+    let empty = [&2u64.to_le_bytes()[..], b"{}"].concat();
+    for contents in [edited(&TRAINER, r#""onward":"#, r#""backward":"#), empty] {
+        assert!(as_trainer(&contents).contains("not one of ours: its metadata has no `onward`"));
+        assert!(as_learner(&contents).contains("not one of ours: its metadata has no `onward.stream`"));
+    }
+}
+
+#[test]
+fn samples_larger_than_the_file_has_weights_for_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    let refused = |shape: &str| {
+        let to = format!(r#"\"shape\":[{shape}]"#);
+        std::fs::write(&path, edited(&TRAINER, r#"\"shape\":[1,1,24]"#, &to)).unwrap();
+        Network::load(&path).unwrap_err().to_string()
+    };
+    let of_weights = refused("1,1,25");
+    assert!(of_weights.contains("layers.0: tensor `weight` has shape [8, 24], expected [8, 25]"), "{of_weights}");
+    // 2³² − 1 values and more: nothing is allocated on a file's word.
+    for (shape, parameters) in [("1,1,2400", "19208"), ("1,65535,65537", "34359738368")] {
+        let few = refused(shape);
+        assert!(
+            few.contains(&format!("layer 0 has {parameters} parameters")) && few.contains("the file holds"),
+            "{few}"
+        );
+    }
+    for shape in ["1,65536,65536", "4294967296,4294967296,4294967296"] {
+        assert!(refused(shape).contains("values are too large"), "{shape}");
+    }
+}
+
+#[test]
+fn a_trainer_at_hand_takes_over_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    std::fs::write(&path, &*TRAINER).unwrap();
+    let mut other = trainer(1);
+    other.restore(&path).unwrap();
+    assert!(saved(&other) == *TRAINER);
+
+    let mut larger = Trainer::new(recipe(Precision::F32, &[9, 8]), &patterns(120)).unwrap();
+    let error = larger.restore(&path).unwrap_err().to_string();
+    assert!(error.contains("last: layers.0: tensor `weight` has shape [8, 24], expected [9, 24]"), "{error}");
+    other.network().save(&path).unwrap();
+    let error = other.restore(&path).unwrap_err().to_string();
+    assert!(error.contains("last: it holds a network only"), "{error}");
 }
