@@ -232,6 +232,7 @@ fn stopped_anywhere_and_resumed_to_the_same_bits() {
     for more in [
         &["--mode=classify"][..],
         &["--mode=unsupervised", "--label=class", "--window=3"],
+        &["--mode=unsupervised", "--label=class", "--recurrent", "--layers=20,10"],
         &["--delay=4", "--batch=3", "--rule=gradient"],
         &["--rule=one-step"],
     ] {

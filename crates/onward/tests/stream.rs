@@ -297,6 +297,14 @@ fn settings_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn wide_records_are_learned_in_smaller_steps() {
+    let rate = |window, features| {
+        StreamSettings { window, ..StreamSettings::unsupervised() }.for_features(features).optimizer.rate
+    };
+    assert_eq!((rate(1, 8), rate(8, 8), rate(2, 64), rate(1, 1280)), (0.01, 0.01, 0.005, 0.0005));
+}
+
+#[test]
 fn damaged_checkpoints_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream.safetensors");
