@@ -54,7 +54,7 @@ pub struct Plan {
     pub blocks: usize,
     /// Steps a second, once the pipeline is full.
     pub steps_per_second: f64,
-    /// The share of its time that the busiest block computes.
+    /// The share of its time that the busiest block computes, or waits for a sum.
     pub busiest: f64,
     /// The mean of that over the blocks.
     pub busy: f64,
