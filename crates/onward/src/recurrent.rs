@@ -106,14 +106,34 @@ impl States {
         next.resize(answer.rows(), width);
         let rows = next.values.par_chunks_exact_mut(width).zip(&mut next.squares).enumerate().with_min_len(16);
         rows.for_each(|(r, (next, squares))| {
-            crate::engine::vectorised(|| {
-                for ((next, old), new) in next.iter_mut().zip(state.row(r)).zip(answer.row(r)) {
-                    *next = keep * old + (1.0 - keep) * new;
-                }
-                *squares = crate::engine::sum_of_squares(next);
-            });
+            crate::engine::vectorised(|| *squares = blend(keep, state.row(r), answer.row(r), next));
         });
     }
+}
+
+/// A state that has taken an answer in: `next = keep·old + (1 − keep)·new`, all `(O)`. Answers `Σ next²`.
+#[inline(always)]
+pub(crate) fn blend(keep: f32, old: &[f32], new: &[f32], next: &mut [f32]) -> f32 {
+    for ((next, old), new) in next.iter_mut().zip(old).zip(new) {
+        *next = keep * old + (1.0 - keep) * new;
+    }
+    crate::engine::sum_of_squares(next)
+}
+
+/// What a layer reads `(I)`: a row from below, then one from above, each normalised; nothing where there is nothing above.
+/// Answers the part from above.
+pub(crate) fn join<'x>(
+    (below, row): (&Inputs<'_>, usize),
+    above: Option<(Inputs<'_>, usize)>,
+    x: &'x mut [f32],
+) -> &'x mut [f32] {
+    let (from_below, from_above) = x.split_at_mut(below.width);
+    below.read(row, from_below);
+    match above {
+        Some((above, row)) => above.read(row, from_above),
+        None => from_above.fill(0.0),
+    }
+    from_above
 }
 
 /// What drives a layer.
@@ -147,15 +167,8 @@ impl Neighbours<'_> {
         x.resize(count * width, 0.0);
         ones.resize(count, 1.0);
         x.par_chunks_exact_mut(width).enumerate().with_min_len(16).for_each(|(r, x)| {
-            let (from_below, from_above) = x.split_at_mut(below.width);
-            below.read(r, from_below);
-            match above {
-                Some(above) => {
-                    let heard = held.context.get(r).map_or(r, |&row| row as usize);
-                    above.as_inputs().read(heard, from_above);
-                }
-                None => from_above.fill(0.0),
-            }
+            let heard = held.context.get(r).map_or(r, |&row| row as usize);
+            let from_above = join((&below, r), above.map(|above| (above.as_inputs(), heard)), x);
             if label && let Label::Class(class) = held.labels[r] {
                 from_above[class as usize] = strength;
             }

@@ -5,6 +5,7 @@ use crate::exit::Usage;
 use crate::experiment::{EMBEDDED, Experiment};
 use crate::progress::Mode;
 use crate::ranks::Ranks;
+use crate::report::stats::mean;
 use crate::run_dir::Summary;
 use crate::terminal;
 use anyhow::{Context, Result};
@@ -145,7 +146,7 @@ impl Line {
     /// The mean over the seeds, and from where to where they go.
     fn error(&self, readout: Readout) -> String {
         let Some(errors) = self.errors.get(&readout) else { return "-".into() };
-        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        let mean = mean(errors);
         if errors.len() == 1 {
             return format!("{mean:.2}");
         }
@@ -163,8 +164,11 @@ impl Line {
             [Readout::EveryLabel, Readout::OnePass, Readout::ClassScores].iter().find_map(|r| self.errors.get(r));
         match errors {
             Some(errors) if self.paper > 0.0 => {
-                let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-                if mean <= self.paper + REACHED { "reached" } else { "missed" }
+                if mean(errors) <= self.paper + REACHED {
+                    "reached"
+                } else {
+                    "missed"
+                }
             }
             _ => "-",
         }

@@ -145,6 +145,13 @@ struct Rows {
 }
 
 impl Rows {
+    /// Becomes these rows, normalised.
+    fn take(&mut self, values: &[f32], inputs: usize) {
+        self.values.clear();
+        self.values.extend_from_slice(values);
+        self.normalise(inputs);
+    }
+
     /// Makes each row's mean square 1.
     fn normalise(&mut self, inputs: usize) {
         self.scale.clear();
@@ -294,11 +301,12 @@ impl Learner {
             self.scaler.see(record);
         }
         self.scaler.apply(record, self.past.push());
-        if self.settings.recurrent.is_some() {
-            self.moment(number)?;
-        } else {
-            self.judge(number)?;
-            self.learn_window(number)?;
+        match self.settings.recurrent {
+            Some(keep) => self.moment(number, keep)?,
+            None => {
+                self.judge(number)?;
+                self.learn_window(number)?;
+            }
         }
         if self.learns {
             self.recent.see(self.verdict.score);
@@ -514,9 +522,7 @@ impl Learner {
         let Self { stages, work, settings, batch, steps, .. } = self;
         let inputs = stages[0].layer.inputs();
         let Work { rows, buffers, slope, .. } = work;
-        rows.values.clear();
-        rows.values.extend_from_slice(batch);
-        rows.normalise(inputs);
+        rows.take(batch, inputs);
         let x = rows.as_inputs(inputs);
         for (l, stage) in stages.iter_mut().enumerate() {
             let (below, y) = take_turns(buffers, l);
@@ -534,9 +540,7 @@ impl Learner {
         let Self { stages, work, settings, batch, steps, .. } = self;
         let inputs = stages[0].layer.inputs();
         let Work { rows, buffers, slope, .. } = work;
-        rows.values.clear();
-        rows.values.extend_from_slice(&batch[r * inputs..(r + 1) * inputs]);
-        rows.normalise(inputs);
+        rows.take(&batch[r * inputs..(r + 1) * inputs], inputs);
         let x = rows.as_inputs(inputs);
         for (l, stage) in stages.iter_mut().enumerate() {
             let (below, y) = take_turns(buffers, l);

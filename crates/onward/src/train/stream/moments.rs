@@ -10,6 +10,7 @@ use crate::engine::sum_of_squares;
 use crate::error::Result;
 use crate::network::Stage;
 use crate::pass::{Activity, Inputs};
+use crate::recurrent::{blend, join};
 
 /// Rows of a layer's state: what is there, and what a wrong record has come to.
 const ROWS: usize = 2;
@@ -40,8 +41,12 @@ impl Moments {
 
     /// The states that were saved: `values: (2, O)` of layer `l`.
     pub(super) fn restore(&mut self, l: usize, stage: &Stage, values: &[f32]) {
-        self.states[l].values.copy_from_slice(values);
-        settle(stage, &mut self.states[l]);
+        let state = &mut self.states[l];
+        state.values.copy_from_slice(values);
+        for r in 0..ROWS {
+            state.squares[r] = sum_of_squares(state.row(r));
+        }
+        stage.normalization.apply(state);
     }
 
     /// Writes what layer `l` reads; `bottom` is what the first layer reads from below `(2, I)`.
@@ -52,11 +57,7 @@ impl Moments {
         let width = below.width + above.map_or(0, |above| above.width);
         x.resize(ROWS * width, 0.0);
         for (r, x) in x.chunks_exact_mut(width).enumerate() {
-            let (from_below, from_above) = x.split_at_mut(below.width);
-            below.read(r, from_below);
-            if let Some(above) = above {
-                above.read(0, from_above);
-            }
+            join((&below, r), above.map(|above| (above, 0)), x);
         }
         width
     }
@@ -65,32 +66,21 @@ impl Moments {
     fn take_in(&mut self, l: usize, stage: &Stage, keep: f32) {
         let Moments { states, next, answer, .. } = self;
         for r in 0..ROWS {
-            let (old, new) = (states[l].row(0), answer.row(r));
-            let next = next[l].row_mut(r).iter_mut().zip(old).zip(new);
-            next.for_each(|((next, old), new)| *next = keep * old + (1.0 - keep) * new);
+            next[l].squares[r] = blend(keep, states[l].row(0), answer.row(r), next[l].row_mut(r));
         }
-        settle(stage, &mut next[l]);
+        stage.normalization.apply(&mut next[l]);
     }
-}
-
-/// Finds the scale that a state is seen at.
-fn settle(stage: &Stage, state: &mut Activity) {
-    for r in 0..state.rows() {
-        state.squares[r] = sum_of_squares(state.row(r));
-    }
-    stage.normalization.apply(state);
 }
 
 impl Learner {
-    /// A record's moment: every layer answers, is judged by its answer, learns, and moves on.
-    pub(super) fn moment(&mut self, number: u64) -> Result<()> {
-        let keep = self.settings.recurrent.unwrap_or(0.0);
+    /// A record's moment: every layer answers, is judged by its answer, learns, and moves on, keeping so much of
+    /// its state.
+    pub(super) fn moment(&mut self, number: u64, keep: f32) -> Result<()> {
+        // The real record goes there too, so that pairs are made up even where nothing is learned.
         let (learns, inputs) = (self.pair_up(number)? && self.learns, self.inputs());
         let Self { stages, work, settings, batch, steps, moments, verdict, recent, .. } = self;
         let Work { rows, slope, .. } = work;
-        rows.values.clear();
-        rows.values.extend_from_slice(batch);
-        rows.normalise(inputs);
+        rows.take(batch, inputs);
         let bottom = rows.as_inputs(inputs);
         let first = settings.skip.min(stages.len() - 1);
         verdict.number = number;
