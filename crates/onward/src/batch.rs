@@ -68,7 +68,7 @@ impl Batch {
     /// `Σ x²` of the samples from `first` on.
     fn measure(&mut self, first: usize) {
         self.squares.resize(self.values.len() / self.width, 0.0);
-        vectorised(|| {
+        vectorised!({
             let rows = self.values.chunks_exact(self.width).skip(first);
             for (squares, row) in self.squares[first..].iter_mut().zip(rows) {
                 *squares = row.iter().map(|x| x * x).sum();

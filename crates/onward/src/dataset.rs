@@ -166,7 +166,7 @@ impl Dataset {
             Values::Bytes(v) => {
                 let from = &v[at];
                 assert_eq!(from.len(), to.len());
-                crate::engine::vectorised(|| {
+                crate::engine::vectorised!({
                     for (to, &from) in to.iter_mut().zip(from) {
                         *to = f32::from(from) / 255.0;
                     }

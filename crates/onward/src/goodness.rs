@@ -30,7 +30,7 @@ impl Goodness for SumOfSquares {
 
     #[inline]
     fn direction(&self, y: &[f32], factor: f32, d: &mut [f32]) {
-        crate::engine::vectorised(|| {
+        crate::engine::vectorised!({
             for (d, y) in d.iter_mut().zip(y) {
                 *d = 2.0 * factor * y;
             }

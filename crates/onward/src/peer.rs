@@ -33,7 +33,7 @@ impl Peer {
         }
         let width = shared.len();
         let (momentum, share) = (self.settings.momentum, (1.0 - self.settings.momentum) / rows as f32);
-        vectorised(|| {
+        vectorised!({
             for (mean, &sum) in self.means.iter_mut().zip(shared.iter()) {
                 *mean = momentum * *mean + share * sum;
             }
@@ -56,7 +56,7 @@ pub fn add_up(y: &Activity, rows: usize, sums: &mut Vec<f32>, alive: &mut [u8]) 
     let width = y.width();
     sums.clear();
     sums.resize(width, 0.0);
-    vectorised(|| {
+    vectorised!({
         for row in y.values[..rows * width].chunks_exact(width) {
             for (sum, y) in sums.iter_mut().zip(row) {
                 *sum += y;

@@ -106,7 +106,7 @@ impl States {
         next.resize(answer.rows(), width);
         let rows = next.values.par_chunks_exact_mut(width).zip(&mut next.squares).enumerate().with_min_len(16);
         rows.for_each(|(r, (next, squares))| {
-            crate::engine::vectorised(|| *squares = blend(keep, state.row(r), answer.row(r), next));
+            crate::engine::vectorised!(*squares = blend(keep, state.row(r), answer.row(r), next));
         });
     }
 }

@@ -37,7 +37,7 @@ pub fn bandwidth(bytes: usize, threads: usize) -> f64 {
         let start = Instant::now();
         pool.install(|| {
             buffer.par_chunks_mut(each).for_each(|part| {
-                crate::engine::vectorised(|| part.iter_mut().for_each(|x| *x = *x * 0.999 + 0.001));
+                crate::engine::vectorised!(part.iter_mut().for_each(|x| *x = *x * 0.999 + 0.001));
             });
         });
         2.0 * bytes as f64 / start.elapsed().as_secs_f64()

@@ -57,8 +57,15 @@ pub(crate) fn sum_of_squares(y: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest.iter().map(|y| y * y).sum::<f32>()
 }
 
-/// Runs a loop compiled for the widest vectors that this processor has. What it calls must be inlined into it.
-#[inline(always)]
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+/// The value of an expression whose loops are compiled for the widest vectors that this processor has. What it calls must be
+/// inlined into it.
+macro_rules! vectorised {
+    ($body:expr) => {
+        // Always: a long closure would otherwise stay a function of its own, compiled for any processor.
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || $body,
+        )
+    };
 }
+pub(crate) use vectorised;

@@ -12,7 +12,7 @@ pub(crate) fn apply(freedom: f32, y: &mut Activity) {
     derivative.resize(values.len(), 0.0);
     let rows = values.par_chunks_exact_mut(width).zip(derivative.par_chunks_exact_mut(width)).zip(squares);
     rows.with_min_len(16).for_each(|((y, derivative), squares)| {
-        vectorised(|| {
+        vectorised!({
             let (above, inverse) = (freedom + 1.0, 1.0 / freedom);
             for (y, derivative) in y.iter_mut().zip(derivative) {
                 let (a, square) = (*y, *y * *y);

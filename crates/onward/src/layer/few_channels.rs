@@ -375,14 +375,14 @@ impl FewChannels {
         WORK.with(|Work { rows, spread, .. }| {
             rows.resize(squares.len() * self.inputs, 0.0);
             let read = rows.chunks_exact_mut(self.inputs).enumerate();
-            engine::vectorised(|| read.for_each(|(r, row)| x.read(first + r, row)));
+            engine::vectorised!(read.for_each(|(r, row)| x.read(first + r, row)));
             self.spread(rows, spread);
             taps::forward(&self.taps, spread, squares.len(), &self.weight.value, &self.bias.value, |j, answers| {
                 answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
             });
         });
         for (squares, y) in squares.iter_mut().zip(y.chunks_exact(outputs)) {
-            *squares = engine::vectorised(|| engine::sum_of_squares(y));
+            *squares = engine::vectorised!(engine::sum_of_squares(y));
         }
     }
 
@@ -401,7 +401,7 @@ impl FewChannels {
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
             let panels = work.panels.par_chunks_exact((rows * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
-                engine::vectorised(|| {
+                engine::vectorised!({
                     d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
                 });
             });
@@ -493,7 +493,7 @@ impl Layer for FewChannels {
             self.weight.value.values_mut().par_chunks_exact_mut(taps * WIDTH).zip(self.live.par_chunks_exact(taps));
         panels.enumerate().for_each(|(j, (panel, live))| {
             let rows = panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(live).enumerate();
-            engine::vectorised(|| rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));
+            engine::vectorised!(rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));
         });
         let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0.iter_mut();
         // A unit has a bias where it sees anything.

@@ -137,7 +137,7 @@ impl Local {
                 for (y, from) in y.chunks_exact_mut(self.channels).zip(answers.chunks_exact(both)) {
                     y.copy_from_slice(&from[r * self.channels..][..self.channels]);
                 }
-                *squares = engine::vectorised(|| engine::sum_of_squares(y));
+                *squares = engine::vectorised!(engine::sum_of_squares(y));
             });
         }
     }
@@ -320,7 +320,7 @@ pub(super) fn gather_rows(x: &Inputs<'_>, d: &Directions, outputs: usize, to: &m
     *rows = given + usize::from(shared);
     values.resize(*rows * x.width, 0.0);
     let read = values.par_chunks_exact_mut(x.width).zip(&d.rows);
-    read.for_each(|(to, &r)| engine::vectorised(|| x.read(r as usize, to)));
+    read.for_each(|(to, &r)| engine::vectorised!(x.read(r as usize, to)));
     directions.resize(*rows * outputs, 0.0);
     let copied = directions.par_chunks_exact_mut(outputs).zip(d.values.par_chunks_exact(outputs));
     copied.for_each(|(to, d)| to.copy_from_slice(d));

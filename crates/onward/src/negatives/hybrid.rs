@@ -46,7 +46,7 @@ fn blots(bits: &[u32], shape: Shape, blurs: u32) -> Vec<f32> {
     let (height, width) = (shape.height, shape.width);
     let mut mask: Vec<f32> = (0..height * width).map(|i| (bits[i / 32] >> (i % 32) & 1) as f32).collect();
     let mut from = vec![0.0; mask.len()];
-    crate::engine::vectorised(|| {
+    crate::engine::vectorised!({
         for _ in 0..blurs {
             from.copy_from_slice(&mask);
             for (from, to) in from.chunks_exact(width).zip(mask.chunks_exact_mut(width)) {

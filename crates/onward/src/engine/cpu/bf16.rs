@@ -31,7 +31,7 @@ impl Pairs {
         let (inputs, outputs) = (weights.inputs(), weights.outputs());
         let mut values = Aligned::zeros(weights.count() * pairs(inputs) * WIDTH);
         let panels = values.par_chunks_exact_mut((pairs(inputs) * WIDTH).max(1)).enumerate();
-        panels.for_each(|(j, pairs)| crate::engine::vectorised(|| round_rows(weights.panel(j), pairs)));
+        panels.for_each(|(j, pairs)| crate::engine::vectorised!(round_rows(weights.panel(j), pairs)));
         Pairs { inputs, outputs, values }
     }
 
@@ -76,7 +76,7 @@ pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize, to: &mut Ali
     to.resize(pairs(count) * N);
     let (here, beyond) = to.split_at_mut(count.div_ceil(2) * N);
     beyond.fill(0);
-    crate::engine::vectorised(|| {
+    crate::engine::vectorised!({
         for (rows, to) in rows.as_chunks::<N>().0.chunks(2).zip(here.as_chunks_mut::<N>().0) {
             pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), to);
         }
@@ -123,7 +123,7 @@ fn round_inputs(x: &[f32], inputs: usize, to: &mut Aligned<u32>) {
     to.resize(x.len() / inputs.max(1) * pairs);
     let rows = x.par_chunks_exact(inputs.max(1)).zip(to.par_chunks_exact_mut(pairs.max(1))).with_min_len(16);
     rows.for_each(|(x, to)| {
-        crate::engine::vectorised(|| {
+        crate::engine::vectorised!({
             let (both, last) = x.as_chunks::<2>();
             for (to, [a, b]) in to.iter_mut().zip(both) {
                 *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);

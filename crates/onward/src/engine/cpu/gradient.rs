@@ -31,7 +31,7 @@ pub fn add(gradient: &mut [f32], (inputs, outputs): (usize, usize), learn: impl 
         sums.smoothed.values_mut().par_chunks_mut(COLUMNS_EACH).for_each(|sums| sums.fill(0.0));
         learn(sums);
         let parts = gradient.par_chunks_mut(COLUMNS_EACH).zip(sums.smoothed.values().par_chunks(COLUMNS_EACH));
-        parts.for_each(|(to, from)| vectorised(|| to.iter_mut().zip(from).for_each(|(to, from)| *to += from)));
+        parts.for_each(|(to, from)| vectorised!(to.iter_mut().zip(from).for_each(|(to, from)| *to += from)));
     });
 }
 
@@ -45,7 +45,7 @@ pub fn step_along(learned: &mut Learned, gradient: &[f32], step: &Step) {
     let weights = value.values_mut().par_chunks_mut(COLUMNS_EACH);
     let weights = weights.zip(smoothed.values_mut().par_chunks_mut(COLUMNS_EACH)).zip(squared);
     weights.zip(gradient.par_chunks(COLUMNS_EACH)).for_each(|(((value, smoothed), squared), gradient)| {
-        vectorised(|| apply(gradient, value, smoothed, squared, step));
+        vectorised!(apply(gradient, value, smoothed, squared, step));
     });
     if let Some(pairs) = pairs {
         *pairs = Pairs::new(value);

@@ -139,7 +139,7 @@ impl CpuDense {
             self.weight.value.row(k, row);
         }
         let mut average = vec![0.0; outputs];
-        vectorised(|| {
+        vectorised!({
             // The sum of all label rows serves every row whose code gives each label the same.
             for row in label_rows.chunks_exact(outputs) {
                 average.iter_mut().zip(row).for_each(|(sum, w)| *sum += w);
@@ -149,7 +149,7 @@ impl CpuDense {
             let base = &base[x.source(r) * outputs..][..outputs];
             let (scale, code) = (x.scale[r], x.codes.map_or(&[][..], |codes| codes.row(r)));
             let neutral = code.first().is_some_and(|first| code.iter().all(|c| c == first));
-            vectorised(|| {
+            vectorised!({
                 y.copy_from_slice(base);
                 if neutral {
                     y.iter_mut().zip(&average).for_each(|(y, w)| *y += code[0] * w);
@@ -185,7 +185,7 @@ impl CpuDense {
         let from = d.rows.par_iter().zip(d.values.par_chunks_exact(outputs));
         work.d.par_chunks_exact_mut(outputs).zip(from).with_min_len(ROWS_EACH).for_each(|(to, (&r, d))| {
             let scale = x.scale[r as usize];
-            vectorised(|| to.iter_mut().zip(d).for_each(|(to, d)| *to = scale * d));
+            vectorised!(to.iter_mut().zip(d).for_each(|(to, d)| *to = scale * d));
         });
         let mut rows: Vec<&[f32]> = d.rows.iter().map(|&r| x.shared(r as usize)).collect();
         if !d.shared.is_empty() {
@@ -216,7 +216,7 @@ impl CpuDense {
             }
         }
         work.d.resize(samples.len() * outputs, 0.0);
-        vectorised(|| {
+        vectorised!({
             for (&r, d) in d.rows.iter().zip(d.values.chunks_exact(outputs)) {
                 let scale = x.scale[r as usize];
                 let to = &mut work.d[place[x.source(r as usize)] as usize * outputs..][..outputs];
@@ -256,7 +256,7 @@ pub(crate) fn sum_inputs(x: &Inputs<'_>, d: &Directions, sum: &mut Vec<f32>) {
     sum.resize(x.width, 0.0);
     sum.par_chunks_mut(COLUMNS_EACH).enumerate().for_each(|(chunk, sum)| {
         let columns = chunk * COLUMNS_EACH..chunk * COLUMNS_EACH + sum.len();
-        vectorised(|| {
+        vectorised!({
             for r in d.shared_rows.clone() {
                 let scale = x.scale[r];
                 sum.iter_mut().zip(&x.shared(r)[columns.clone()]).for_each(|(sum, x)| *sum += scale * x);
@@ -276,13 +276,13 @@ fn sum_directions(d: &Directions, sum: &mut [f32]) {
     let add = |sum: &mut [f32], d: &[f32]| sum.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
     let part = |d: &[f32]| {
         let mut part = vec![0.0; outputs];
-        vectorised(|| d.chunks_exact(outputs).for_each(|d| part.iter_mut().zip(d).for_each(|(sum, d)| *sum += d)));
+        vectorised!(d.chunks_exact(outputs).for_each(|d| part.iter_mut().zip(d).for_each(|(sum, d)| *sum += d)));
         part
     };
     let parts: Vec<Vec<f32>> = d.values.par_chunks(SUMMED * outputs).map(part).collect();
     parts.iter().for_each(|part| add(sum, part));
     let shared = d.shared_rows.len() as f32;
-    vectorised(|| sum.iter_mut().zip(&d.shared).for_each(|(sum, d)| *sum += shared * d));
+    vectorised!(sum.iter_mut().zip(&d.shared).for_each(|(sum, d)| *sum += shared * d));
 }
 
 impl Layer for CpuDense {
@@ -351,7 +351,7 @@ impl Layer for CpuDense {
                 Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
             }
             let parts = dx.par_chunks_mut(COLUMNS_EACH).zip(answer.par_chunks(COLUMNS_EACH));
-            parts.for_each(|(dx, a)| vectorised(|| dx.iter_mut().zip(a).for_each(|(dx, a)| *dx += a)));
+            parts.for_each(|(dx, a)| vectorised!(dx.iter_mut().zip(a).for_each(|(dx, a)| *dx += a)));
         });
         true
     }
@@ -360,7 +360,7 @@ impl Layer for CpuDense {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         // A panel's rows from row `first` on.
         let nudge = |first: usize, j: usize, rows: &mut [f32]| {
-            vectorised(|| {
+            vectorised!({
                 for (i, w) in rows.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
                     for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
                         let o = j * WIDTH + run * 16;
@@ -387,7 +387,7 @@ impl Layer for CpuDense {
     fn equalise(&mut self) -> bool {
         let squares = |panel: &[f32]| {
             let mut sums = [0.0f32; WIDTH];
-            vectorised(|| {
+            vectorised!({
                 for row in panel.as_chunks::<WIDTH>().0 {
                     sums.iter_mut().zip(row).for_each(|(sum, w)| *sum += w * w);
                 }
@@ -401,7 +401,7 @@ impl Layer for CpuDense {
         equal_gains(&mut gains[..if inputs > 0 { outputs } else { 0 }]);
         self.weight.value.values_mut().par_chunks_exact_mut(size).zip(gains.par_chunks_exact(WIDTH)).for_each(
             |(panel, gains)| {
-                vectorised(|| {
+                vectorised!({
                     for row in panel.as_chunks_mut::<WIDTH>().0 {
                         row.iter_mut().zip(gains).for_each(|(w, gain)| *w *= gain);
                     }

@@ -220,6 +220,9 @@ impl Task<'_, f32> {
         assert!(x.len() >= (r + MR) * inputs);
         let mut acc = [[simd.splat_f32s(0.0); NV]; MR];
         for (k, row) in self.panel.chunks_exact(WIDTH).enumerate().take(inputs) {
+            if NV * S::F32_LANES < WIDTH {
+                prefetch(row[first..].as_ptr().wrapping_add(AHEAD * WIDTH));
+            }
             let row = S::as_simd_f32s(row).0;
             let mut w = [simd.splat_f32s(0.0); NV];
             for v in 0..NV {
@@ -240,6 +243,23 @@ impl Task<'_, f32> {
             }
         }
     }
+}
+
+/// How many rows of weights ahead [`prefetch`] looks.
+const AHEAD: usize = 16;
+
+/// Asks for what lies at `address`, which may be anywhere: columns of a panel, part of its rows each, are no pattern that
+/// processors expect.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, whatever the address; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// From a row's sums to its activities.

@@ -94,7 +94,7 @@ impl Layer for RowDense {
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.outputs);
         let relu = self.activation == Activation::Relu;
-        vectorised(|| {
+        vectorised!({
             for r in 0..x.rows() {
                 let (shared, scale) = (x.shared(r), x.scale[r]);
                 let to = &mut y.values[r * self.outputs..][..self.outputs];
@@ -131,7 +131,7 @@ impl Layer for RowDense {
         weight.prepare(step);
         // Without smoothing and cost, a weight that has no gradient does not move.
         let rests = matches!(step, Step::Smoothed { momentum: 0.0, cost: 0.0, .. });
-        vectorised(|| {
+        vectorised!({
             for i in 0..inputs {
                 gradient.fill(0.0);
                 let mut moves = false;

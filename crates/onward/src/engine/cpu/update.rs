@@ -102,7 +102,7 @@ fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
     to.resize(inputs.div_ceil(amx::ROWS) * block);
     to.par_chunks_exact_mut(block.max(1)).enumerate().with_min_len(4).for_each(|(b, to)| {
         let from = b * amx::ROWS;
-        vectorised(|| {
+        vectorised!({
             for (rows, to) in rows.chunks(2 * amx::SIDE).zip(to.as_chunks_mut::<HALF>().0) {
                 let mut pairs = [[0; amx::ROWS]; amx::SIDE];
                 rows.chunks(2).zip(&mut pairs).for_each(|(rows, pairs)| pair_inputs(rows, from, inputs, pairs));
@@ -123,7 +123,7 @@ fn pack<T: Copy + Send>(
 ) {
     let block = rows.len().div_ceil(each) * TILE;
     to.par_chunks_mut((PACKED * block).max(1)).enumerate().for_each(|(chunk, to)| {
-        vectorised(|| {
+        vectorised!({
             for (b, to) in to.chunks_exact_mut(block).enumerate() {
                 let from = (chunk * PACKED + b) * TILE;
                 rows.chunks(each).zip(to.as_chunks_mut::<TILE>().0).for_each(|(rows, to)| write(rows, from, to));
@@ -217,28 +217,11 @@ impl WithSimd for Piece<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            16 | 4 => self.run::<S, 8, 3>(simd),
-            8 => self.run::<S, 4, 3>(simd),
-            _ => self.run::<S, 2, 4>(simd),
-        }
-    }
-}
-
-impl Piece<'_> {
-    /// `MR` must divide [`TILE`].
-    #[inline(always)]
-    fn run<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
         let Piece { x, d, x_pairs, d_pairs, count, .. } = self;
         let half = bf16::pairs(count);
         if x_pairs.is_empty() {
             self.step::<TILE>(|tile, _, sums| {
-                let x = &x[tile * count * TILE..(tile + 1) * count * TILE];
-                for i in (0..TILE).step_by(MR) {
-                    for first in (0..WIDTH).step_by(NV * S::F32_LANES) {
-                        outer::<S, MR, NV>(simd, x, d, i, first, sums);
-                    }
-                }
+                outer(simd, x[tile * count * TILE..(tile + 1) * count * TILE].as_chunks().0, d.as_chunks().0, sums);
             });
         } else if amx::available() {
             self.step::<{ amx::ROWS }>(|tile, rows, sums| {
@@ -252,7 +235,9 @@ impl Piece<'_> {
             });
         }
     }
+}
 
+impl Piece<'_> {
     /// The optimiser's step along gradients that `outer` computes, `T` rows of weights at a time: of tile `t`, so many rows.
     #[inline(always)]
     fn step<const T: usize>(self, mut outer: impl FnMut(usize, usize, &mut [[f32; WIDTH]; T])) {
@@ -293,27 +278,54 @@ impl Extra<'_> {
     }
 }
 
-/// `sums[i][first..] = Σ_r x[r][i] · d[r][first..]` for `MR` inputs from `i` and `NV` vectors of columns.
+/// `sums[i] = Σ_r x[r][i] · d[r]`.
 #[inline(always)]
-fn outer<S: Simd, const MR: usize, const NV: usize>(
+fn outer<S: Simd>(simd: S, x: &[[f32; TILE]], d: &[[f32; WIDTH]], sums: &mut [[f32; WIDTH]; TILE]) {
+    let step = S::F32_LANES;
+    match step {
+        16 | 4 => (0..WIDTH).step_by(3 * step).for_each(|first| tile::<S, 8, 3>(simd, x, d, 0, first, sums)),
+        8 => {
+            // Of eight rows, no tile of 12 sums that leaves registers for what they are made of.
+            (0..WIDTH).step_by(2 * step).for_each(|first| tile::<S, 6, 2>(simd, x, d, 0, first, sums));
+            tile::<S, 2, 6>(simd, x, d, 6, 0, sums);
+        }
+        _ => (0..TILE).step_by(2).for_each(|i| {
+            (0..WIDTH).step_by(4 * step).for_each(|first| tile::<S, 2, 4>(simd, x, d, i, first, sums));
+        }),
+    }
+}
+
+/// [`outer`] for `MR` inputs from `i` and `NV` vectors of columns from `first`.
+#[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
+#[inline(always)]
+fn tile<S: Simd, const MR: usize, const NV: usize>(
     simd: S,
-    x: &[f32],
-    d: &[f32],
+    x: &[[f32; TILE]],
+    d: &[[f32; WIDTH]],
     i: usize,
     first: usize,
     sums: &mut [[f32; WIDTH]; TILE],
 ) {
     let mut acc = [[simd.splat_f32s(0.0); NV]; MR];
-    for (x, d) in x.as_chunks::<TILE>().0.iter().zip(d.as_chunks::<WIDTH>().0) {
+    for (x, d) in x.iter().zip(d) {
         let row = S::as_simd_f32s(d).0;
-        let mut d = [simd.splat_f32s(0.0); NV];
-        for v in 0..NV {
-            d[v] = row[first / S::F32_LANES + v];
-        }
-        for m in 0..MR {
-            let x = simd.splat_f32s(x[i + m]);
+        let column = |v: usize| row[first / S::F32_LANES + v];
+        // What there are fewer of waits in registers.
+        if MR >= NV {
+            let d: [_; NV] = std::array::from_fn(column);
+            for m in 0..MR {
+                let x = simd.splat_f32s(x[i + m]);
+                for v in 0..NV {
+                    acc[m][v] = simd.mul_add_e_f32s(x, d[v], acc[m][v]);
+                }
+            }
+        } else {
+            let x: [_; MR] = std::array::from_fn(|m| simd.splat_f32s(x[i + m]));
             for v in 0..NV {
-                acc[m][v] = simd.mul_add_e_f32s(x, d[v], acc[m][v]);
+                let d = column(v);
+                for m in 0..MR {
+                    acc[m][v] = simd.mul_add_e_f32s(x[m], d, acc[m][v]);
+                }
             }
         }
     }

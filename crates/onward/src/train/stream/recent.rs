@@ -21,7 +21,7 @@ impl Recent {
     /// `1 − anomaly(x)` is a p-value: if `x` comes from where the recent numbers came from, it is at most `α` with
     /// probability at most `α`, for every `α ≥ 1/(n + 1)` (a conformal p-value).
     pub fn anomaly(&self, x: f32) -> f32 {
-        let higher = crate::engine::vectorised(|| self.values.iter().map(|v| u32::from(*v > x)).sum::<u32>());
+        let higher = crate::engine::vectorised!(self.values.iter().map(|v| u32::from(*v > x)).sum::<u32>());
         higher as f32 / (self.values.len() + 1) as f32
     }
 
