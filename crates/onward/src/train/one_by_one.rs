@@ -31,6 +31,18 @@ impl Trainer {
         let (mut loss, mut logits) = (0.0, vec![[0.0; 2]; depth]);
         for n in 0..batch {
             let rows = [(n, label(&work.batch.labels, n)), (first_negative + n, label(&wrong, n))];
+            // What is told of a pair is how it is found, before either sample is learned from: a step that has just raised the
+            // positive one has raised what it shares with the negative one too.
+            work.pairs.fill(&self.network, &work.batch, rows.into_iter());
+            let pair = work.pairs.as_inputs(&work.batch, None);
+            self.network.sweep(&pair, depth, &mut work.buffers, |l, y| {
+                let (measure, totals) = (&self.network.stages[l].measure, &mut self.totals.layers[l]);
+                let [positive, negative] = [0, 1].map(|r| measure.value(y.row(r), y.squares[r]));
+                logits[l] = [positive, negative].map(|g| measure.logit(g));
+                totals.positive += f64::from(positive);
+                totals.negative += f64::from(negative);
+                totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
+            });
             for (pass, row) in rows.into_iter().enumerate() {
                 work.pairs.fill(&self.network, &work.batch, std::iter::once(row));
                 let first = work.pairs.as_inputs(&work.batch, None);
@@ -42,21 +54,13 @@ impl Trainer {
                     check_finite(y, l, taken)?;
                     let (measure, totals) = (&stage.measure, &mut self.totals.layers[l]);
                     let g = measure.value(y.row(0), y.squares[0]);
-                    logits[l][pass] = measure.logit(g);
                     let up = if pass == 0 { 1.0 } else { -1.0 };
                     let wanted = measure.threshold * (1.0 + up * measure.sign * recipe.optimizer.margin);
-                    if up * (logits[l][pass] - measure.logit(wanted)) < 0.0 {
+                    if up * (measure.logit(g) - measure.logit(wanted)) < 0.0 {
                         // The same share of the sum of squares as of the goodness.
                         let goal = y.squares[0] * (1.0 + recipe.optimizer.rate * (wanted / g - 1.0));
                         one_step(&mut *stage.layer, x, y, goal, &mut d);
                         totals.active += 1;
-                    }
-                    match pass {
-                        0 => totals.positive += f64::from(g),
-                        _ => totals.negative += f64::from(g),
-                    }
-                    if pass == 0 {
-                        totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
                     }
                     stage.normalization.apply(y);
                 }
