@@ -59,6 +59,8 @@ const EXPLODED: f64 = 100.0;
 const COLLAPSED: f64 = 0.01;
 /// The share of pairs in the wrong order from which on a layer tells nothing apart.
 const BLIND: f64 = 0.45;
+/// By what share positive and negative samples may both be on one side of the threshold: the mean of an epoch has its beginning in it.
+const BESIDE: f64 = 0.02;
 
 /// What is wrong with a layer at one moment. `dead`: the share of its units that may be.
 fn unhealthy(layers: &Layers, report: &LayerReport, dead: f64) -> Option<Finding> {
@@ -151,8 +153,9 @@ fn examine_layer(layers: &Layers, layer: usize, reports: &[(u32, &LayerReport)],
         true => (last.goodness_positive, last.goodness_negative),
         false => (last.goodness_negative, last.goodness_positive),
     };
-    if layers.by_threshold && last.wrong_order <= BLIND && (high < threshold || low > threshold) {
-        let side = if high < threshold { "below" } else { "above" };
+    let (below, above) = (high < threshold * (1.0 - BESIDE), low > threshold * (1.0 + BESIDE));
+    if layers.by_threshold && last.wrong_order <= BLIND && (below || above) {
+        let side = if below { "below" } else { "above" };
         findings.push(Finding {
             text: format!(
                 "epoch {epoch}: layer {layer} has both positive and negative samples {side} its threshold on average ({}, {}).",
@@ -309,6 +312,8 @@ pub(super) mod tests {
     #[test]
     fn a_run_that_is_well_has_no_findings() {
         assert!(found(|_, _| ()).is_empty());
+        // Just above the threshold, which is 10.
+        assert!(found(|_, metrics| metrics.epoch.layers[0].goodness_negative = 10.1).is_empty());
         // Where every sample rests, an epoch says nothing.
         let rested = |n: u32, metrics: &mut Metrics| {
             if n == 5 {

@@ -41,6 +41,8 @@ fn case() -> impl Strategy<Value = Case> {
     let flags = any::<[bool; 8]>();
     (precision, inputs, width, flags, 0usize..20, rows, 0usize..4, 1usize..3, any::<u64>()).prop_map(
         |(precision, inputs, outputs, flags, samples, rows, classes, steps, seed)| {
+            // Miri looks at how memory is used, and takes its time.
+            let (inputs, rows) = if cfg!(miri) { (inputs.min(20), rows.min(15)) } else { (inputs, rows) };
             let [relu, bias, adam, shared_product, shared_direction, codes, few, student] = flags;
             let few = few && precision == Precision::F32 && !student;
             let activation = match (student, relu) {
@@ -99,7 +101,7 @@ fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Result<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 10 } else { 300 }))]
 
     #[test]
     fn equal_the_reference(case in case()) {

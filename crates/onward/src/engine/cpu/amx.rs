@@ -93,6 +93,9 @@ mod x86 {
         *AVAILABLE.get_or_init(|| {
             const BF16: u32 = 1 << 22;
             const TILES: u32 = 1 << 24;
+            if cfg!(miri) {
+                return false; // It cannot ask the processor.
+            }
             let most = __cpuid(0).eax;
             let has = most >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES;
             has && std::is_x86_feature_detected!("avx512bf16") && permitted()
