@@ -30,31 +30,28 @@ impl Trainer {
         let mut d = Directions::default();
         let (mut loss, mut logits) = (0.0, vec![[0.0; 2]; depth]);
         for n in 0..batch {
-            let rows = [(n, label(&work.batch.labels, n)), (first_negative + n, label(&wrong, n))];
-            // What is told of a pair is how it is found, before either sample is learned from: a step that has just raised the
-            // positive one has raised what it shares with the negative one too.
-            work.pairs.fill(&self.network, &work.batch, rows.into_iter());
-            let pair = work.pairs.as_inputs(&work.batch, None);
-            self.network.sweep(&pair, depth, &mut work.buffers, |l, y| {
-                let (measure, totals) = (&self.network.stages[l].measure, &mut self.totals.layers[l]);
-                let [positive, negative] = [0, 1].map(|r| measure.value(y.row(r), y.squares[r]));
-                logits[l] = [positive, negative].map(|g| measure.logit(g));
-                totals.positive += f64::from(positive);
-                totals.negative += f64::from(negative);
-                totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
-            });
-            for (pass, row) in rows.into_iter().enumerate() {
-                work.pairs.fill(&self.network, &work.batch, std::iter::once(row));
+            let pair = [(n, label(&work.batch.labels, n)), (first_negative + n, label(&wrong, n))];
+            // The positive one goes up beside its negative, so that both are told as they are found: a step that has just raised
+            // the positive one has raised what it shares with the negative one too.
+            for (up, rows) in [(1.0, &pair[..]), (-1.0, &pair[1..])] {
+                work.pairs.fill(&self.network, &work.batch, rows.iter().copied());
                 let first = work.pairs.as_inputs(&work.batch, None);
                 for (l, stage) in self.network.stages.iter_mut().enumerate() {
                     let (below, y) = take_turns(&mut work.buffers, l);
                     let x = if l == 0 { &first } else { &below };
-                    y.resize(1, stage.layer.outputs());
+                    y.resize(rows.len(), stage.layer.outputs());
                     stage.layer.forward(x, y);
                     check_finite(y, l, taken)?;
                     let (measure, totals) = (&stage.measure, &mut self.totals.layers[l]);
-                    let g = measure.value(y.row(0), y.squares[0]);
-                    let up = if pass == 0 { 1.0 } else { -1.0 };
+                    let goodness = |r: usize| measure.value(y.row(r), y.squares[r]);
+                    let g = goodness(0);
+                    if rows.len() == 2 {
+                        let negative = goodness(1);
+                        logits[l] = [measure.logit(g), measure.logit(negative)];
+                        totals.positive += f64::from(g);
+                        totals.negative += f64::from(negative);
+                        totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
+                    }
                     let wanted = measure.threshold * (1.0 + up * measure.sign * recipe.optimizer.margin);
                     if up * (measure.logit(g) - measure.logit(wanted)) < 0.0 {
                         // The same share of the sum of squares as of the goodness.

@@ -281,16 +281,16 @@ impl Extra<'_> {
 /// `sums[i] = Σ_r x[r][i] · d[r]`.
 #[inline(always)]
 fn outer<S: Simd>(simd: S, x: &[[f32; TILE]], d: &[[f32; WIDTH]], sums: &mut [[f32; WIDTH]; TILE]) {
-    let step = S::F32_LANES;
-    match step {
-        16 | 4 => (0..WIDTH).step_by(3 * step).for_each(|first| tile::<S, 8, 3>(simd, x, d, 0, first, sums)),
+    let lanes = S::F32_LANES;
+    match lanes {
+        16 | 4 => (0..WIDTH).step_by(3 * lanes).for_each(|first| tile::<S, 8, 3>(simd, x, d, 0, first, sums)),
         8 => {
             // Of eight rows, no tile of 12 sums that leaves registers for what they are made of.
-            (0..WIDTH).step_by(2 * step).for_each(|first| tile::<S, 6, 2>(simd, x, d, 0, first, sums));
+            (0..WIDTH).step_by(2 * lanes).for_each(|first| tile::<S, 6, 2>(simd, x, d, 0, first, sums));
             tile::<S, 2, 6>(simd, x, d, 6, 0, sums);
         }
         _ => (0..TILE).step_by(2).for_each(|i| {
-            (0..WIDTH).step_by(4 * step).for_each(|first| tile::<S, 2, 4>(simd, x, d, i, first, sums));
+            (0..WIDTH).step_by(4 * lanes).for_each(|first| tile::<S, 2, 4>(simd, x, d, i, first, sums));
         }),
     }
 }

@@ -4,9 +4,9 @@ use crate::layer::Layer;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 
-/// Takes a sample's goodness from `g = Σ y²` to `goal`, in one step of a ReLU layer without biases.
+/// Takes the first row's goodness from `g = Σ y²` to `goal`, in one step of a ReLU layer without biases.
 ///
-/// `x: (1, I)` with `|x̂|² = I`, `y: (1, O)` the layer's answer to it. `ΔW = (η/I)·x̂ yᵀ` with `η = sqrt(goal/g) − 1`
+/// `x: (R, I)` with `|x̂|² = I`, `y: (R, O)` the layer's answer to it; rows beyond the first take no part. `ΔW = (η/I)·x̂ yᵀ` with `η = sqrt(goal/g) − 1`
 /// multiplies every active unit by `1 + η` and leaves the others off: the goodness becomes `goal` exactly, up to rounding, and
 /// the normalised answer stays what it was, so layers above need not wait. A layer that is all off stays off.
 pub fn one_step(layer: &mut dyn Layer, x: &Inputs<'_>, y: &Activity, goal: f32, d: &mut Directions) {
