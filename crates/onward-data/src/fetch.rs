@@ -33,10 +33,12 @@ pub struct Published {
     pub bytes: u64,
     /// Its MD5, as published with it.
     pub md5: &'static str,
+    /// The files in it that are read, and their sizes in bytes, where it is an archive.
+    pub holds: &'static [(&'static str, u64)],
 }
 
 const fn file(name: &'static str, bytes: u64, md5: &'static str) -> Published {
-    Published { name, bytes, md5 }
+    Published { name, bytes, md5, holds: &[] }
 }
 
 /// The data sets that can be fetched.
@@ -76,7 +78,19 @@ pub const KNOWN: &[Known] = &[
         about: "CIFAR-10: 60,000 photographs in 10 classes, 32×32 colour",
         licence: "none stated",
         mirrors: &["https://www.cs.toronto.edu/~kriz/"],
-        files: &[file("cifar-10-binary.tar.gz", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")],
+        files: &[Published {
+            name: "cifar-10-binary.tar.gz",
+            bytes: 170_052_171,
+            md5: "c32a1d4ab5d03f1284b67883e8d87530",
+            holds: &[
+                ("data_batch_1.bin", 30_730_000),
+                ("data_batch_2.bin", 30_730_000),
+                ("data_batch_3.bin", 30_730_000),
+                ("data_batch_4.bin", 30_730_000),
+                ("data_batch_5.bin", 30_730_000),
+                ("test_batch.bin", 30_730_000),
+            ],
+        }],
     },
 ];
 
@@ -110,10 +124,19 @@ pub enum Fetching<'a> {
 }
 
 impl Known {
-    /// Whether all files are in `cache/NAME`, by their sizes.
+    /// Whether all that is read is in `cache/NAME`, by its size: the files, unpacked where they are archives.
     pub fn is_in(&self, cache: &Path) -> bool {
-        let length = |file: &Published| cache.join(self.name).join(file.name).metadata().map(|found| found.len());
-        self.files.iter().all(|file| length(file).is_ok_and(|length| length == file.bytes))
+        self.files.iter().all(|file| file.is_in(&cache.join(self.name)))
+    }
+}
+
+impl Published {
+    /// Whether it is in the folder, or all that it holds, by size.
+    fn is_in(&self, folder: &Path) -> bool {
+        let itself = [(self.name, self.bytes)];
+        let read = if self.holds.is_empty() { &itself[..] } else { self.holds };
+        let length = |name: &str| folder.join(name).metadata().map(|found| found.len());
+        read.iter().all(|&(name, bytes)| length(name).is_ok_and(|length| length == bytes))
     }
 }
 
@@ -127,12 +150,13 @@ pub fn fetch(known: &Known, into: &Path, mut tell: impl FnMut(Fetching<'_>)) -> 
     std::fs::create_dir_all(&folder).map_err(|error| Error::new(&folder, format!("it could not be made: {error}")))?;
     for file in known.files {
         let place = folder.join(file.name);
-        if check(&place, file).is_ok() {
+        let unpacked = !file.holds.is_empty() && file.is_in(&folder);
+        if unpacked || check(&place, file).is_ok() {
             tell(Fetching::Here(file.name));
         } else {
             download(known, file, &folder, &mut tell)?;
         }
-        if file.name.ends_with(".tar.gz") {
+        if !file.holds.is_empty() && !unpacked {
             unpack(&place, &folder)?;
         }
     }
@@ -319,6 +343,20 @@ mod tests {
         let files: Vec<_> =
             std::fs::read_dir(place.unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(files, ["a.gz"]);
+    }
+
+    #[test]
+    fn an_archive_unpacked_by_hand_is_taken() {
+        let archive = Published { holds: &[("a.bin", 3)], ..file("a.tar.gz", 9, "") };
+        let files = vec![archive].leak();
+        let known = Known { name: "some", about: "", licence: "", mirrors: &["http://127.0.0.1:9/"], files };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("some")).unwrap();
+        std::fs::write(folder.path().join("some/a.bin"), "ab").unwrap();
+        assert!(!known.is_in(folder.path()), "it is cut short");
+        std::fs::write(folder.path().join("some/a.bin"), "abc").unwrap();
+        assert!(known.is_in(folder.path()));
+        fetch(&known, folder.path(), |what| assert_eq!(what, Fetching::Here("a.tar.gz"))).unwrap();
     }
 
     #[test]
