@@ -3,7 +3,8 @@
 
 use assert_cmd::cargo::cargo_bin;
 use onward::settings::{
-    BlackBoxSettings, Fields, GoodnessKind, LabelPlace, LayerSettings, NegativesKind, Normalization, Precision,
+    ActivationKind, BlackBoxSettings, Fields, GoodnessKind, LabelPlace, LayerSettings, NegativesKind, Normalization,
+    ObjectiveSettings, Precision,
 };
 use onward::{Dataset, Event, Flow, Network, Readout, Recipe, Shape, Trainer, Values};
 use std::collections::HashMap;
@@ -112,6 +113,55 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
             of(|r| {
                 r.rule = onward::settings::Rule::Backprop;
                 r.network.label = LabelPlace::None;
+            }),
+        ),
+        (
+            "groups that raise beside groups that lower",
+            of(|r| {
+                r.network.layers = vec![LayerSettings::Local(fields(6, 3, 2, 1)), 12.into(), 8.into()];
+                r.network.label = LabelPlace::Prepend;
+                r.goodness.kind = GoodnessKind::MeanOfSquares;
+                (r.goodness.groups, r.goodness.raise) = (2, onward::settings::Raise(0.5));
+                r.goodness.by_location = true;
+            }),
+        ),
+        (
+            "a group for each class",
+            of(|r| {
+                r.objective = ObjectiveSettings::PerClass;
+                (r.network.layers, r.network.label) = (vec![12.into(), 9.into(), 6.into()], LabelPlace::None);
+                r.goodness.temperature = 2.0;
+            }),
+        ),
+        (
+            "a sum for each class, no head",
+            of(|r| {
+                r.objective = ObjectiveSettings::PerClass;
+                (r.network.layers, r.network.label) = (vec![12.into(), 9.into(), 6.into()], LabelPlace::None);
+                (r.goodness.kind, r.head.enabled) = (GoodnessKind::Sum, false);
+            }),
+        ),
+        (
+            "a matrix of its own",
+            of(|r| {
+                r.objective = ObjectiveSettings::MonoForward;
+                r.network.label = LabelPlace::None;
+            }),
+        ),
+        (
+            "student-t",
+            of(|r| {
+                (r.network.activation, r.network.freedom) = (ActivationKind::StudentT, 5.0);
+                r.goodness.kind = GoodnessKind::MeanOfSquares;
+            }),
+        ),
+        (
+            "student-t, local",
+            of(|r| {
+                r.network.layers = vec![LayerSettings::Local(fields(5, 3, 2, 1)), 6.into()];
+                r.network.label = LabelPlace::Prepend;
+                r.network.activation = ActivationKind::StudentT;
+                r.goodness.kind = GoodnessKind::Sum;
             }),
         ),
         (
@@ -551,6 +601,7 @@ mod onnx {
             "Relu" => map(|x| x.max(0.0)),
             "Floor" => map(f64::floor),
             "Sqrt" => map(f64::sqrt),
+            "Log" => map(f64::ln),
             "Add" => broadcast(x, inputs[1], |a, b| a + b),
             "Sub" => broadcast(x, inputs[1], |a, b| a - b),
             "Mul" => broadcast(x, inputs[1], |a, b| a * b),

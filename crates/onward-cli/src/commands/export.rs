@@ -24,7 +24,8 @@ pub struct Args {
     /// What to write [default: what FILE ends in says: .onnx, .h or .rs]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// How labels are read out [default: one-pass, where the network has a head]
+    /// How labels are read out [default: by the layers' class scores where there are any, else in one pass where there is a
+    /// head]
     #[arg(long, value_enum)]
     readout: Option<Choice>,
 }
@@ -43,6 +44,7 @@ enum Format {
 enum Choice {
     EveryLabel,
     OnePass,
+    ClassScores,
 }
 
 /// Writes it.
@@ -53,6 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     let readout = match args.readout {
         Some(Choice::EveryLabel) => Readout::EveryLabel,
         Some(Choice::OnePass) => Readout::OnePass,
+        Some(Choice::ClassScores) => Readout::ClassScores,
         None => *network.readouts().last().context("the network offers no readout")?,
     };
     trained.check(&network, readout)?;

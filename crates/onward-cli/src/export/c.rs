@@ -1,9 +1,9 @@
 //! C99: one header, weights as constants, memory of its own; nothing is allocated.
 
-use super::{Described, Does, IN_TIME, steps};
+use super::{Activation, Described, Does, IN_TIME, Layer, Of, steps};
 use onward::Readout;
 use onward::normalize::TINY;
-use onward::settings::{GoodnessKind, LabelPlace, Normalization};
+use onward::settings::{LabelPlace, Normalization};
 use std::fmt::{Display, Write};
 
 /// What every header has; `@` stands for the name.
@@ -19,12 +19,9 @@ static inline float @_dot(const float *w, const float *x, int32_t n) {
     return sum;
 }
 
-/* y = max(0, W x + b); w: (outputs, inputs). */
+/* What each unit makes of W x + b; w: (outputs, inputs). */
 static inline void @_dense(const float *w, const float *b, const float *x, int32_t inputs, float *y, int32_t outputs) {
-    for (int32_t o = 0; o < outputs; o++) {
-        float sum = @_dot(w + (int64_t)o * inputs, x, inputs) + b[o];
-        y[o] = sum > 0 ? sum : 0;
-    }
+    for (int32_t o = 0; o < outputs; o++) y[o] = @_activation(@_dot(w + (int64_t)o * inputs, x, inputs) + b[o]);
 }
 
 /* The same at each place, of what it sees: see: (places, length), -1 for a 0. Places may share their weights. */
@@ -38,8 +35,7 @@ static inline void @_fields(const float *w, const float *b, const int32_t *see, 
                 int32_t at = see[p * length + i];
                 if (at >= 0) sum += w[(int64_t)unit * length + i] * x[at];
             }
-            sum += b[unit];
-            y[p * channels + c] = sum > 0 ? sum : 0;
+            y[p * channels + c] = @_activation(sum + b[unit]);
         }
     }
 }
@@ -64,16 +60,13 @@ static inline void @_normalise(float *y, int32_t n, int centre, int mean) {
     for (int32_t i = 0; i < n; i++) y[i] *= scale;
 }
 
-static inline float @_sum(const float *y, int32_t n, int squared) {
-    float sum = 0;
-    if (squared) return @_dot(y, y, n);
-    for (int32_t i = 0; i < n; i++) sum += y[i];
-    return sum;
+static inline void @_squares(const float *y, int32_t n, float *squares) {
+    for (int32_t i = 0; i < n; i++) squares[i] = y[i] * y[i];
 }
 
-/* Adds what the head makes of a layer; w: (classes, n). */
-static inline void @_head(const float *w, const float *y, int32_t n, float *logits) {
-    for (int32_t k = 0; k < CLASSES; k++) logits[k] += @_dot(w + (int64_t)k * n, y, n);
+/* Adds W z + b, what is read of a layer; w: (count, n). */
+static inline void @_read(const float *w, const float *b, const float *z, int32_t n, float *scores, int32_t count) {
+    for (int32_t k = 0; k < count; k++) scores[k] += @_dot(w + (int64_t)k * n, z, n) + b[k];
 }
 
 static inline void @_softmax(float *p) {
@@ -92,13 +85,17 @@ pub fn header(network: &Described, name: &str) -> Result<String, String> {
     let (upper, classes) = (name.to_uppercase(), network.classes());
     let widest = network.layers.iter().map(|layer| layer.outputs).chain([network.sample_width()]).max().unwrap_or(1);
     let mut text = format!(
-        "/* A network trained by Onward, read out {}. Needs C99, sqrtf and expf; allocates nothing.\n\n   \
+        "/* A network trained by Onward, read out {}. Needs C99, {}; allocates nothing.\n\n   \
          {name}_predict(x, probabilities): x holds {upper}_INPUTS values, {};\n   \
          probabilities receives {upper}_CLASSES numbers that sum to 1, in the order of {name}_class_names.\n   \
          Its working memory is static: one call at a time. */\n\n\
          #ifndef {upper}_H\n#define {upper}_H\n\n#include <math.h>\n#include <stdint.h>\n\n\
          #define {upper}_INPUTS {}\n#define {upper}_CLASSES {classes}\n#define {upper}_WIDEST {widest}\n\n",
         network.readout,
+        match network.activation {
+            Activation::Relu => "sqrtf and expf",
+            Activation::StudentT { .. } => "sqrtf, expf and logf",
+        },
         network.expects(),
         network.shape.len(),
     );
@@ -125,17 +122,18 @@ pub fn header(network: &Described, name: &str) -> Result<String, String> {
             }
             Does::Quantise { .. } => {}
         }
-        if let Some(head) = &layer.head {
-            array("float", "head", l, floats(head));
+        if let Some(reading) = &layer.reading {
+            array("float", "read_w", l, floats(&reading.weight));
+            array("float", "read_b", l, floats(&reading.bias));
         }
     }
     let functions = FUNCTIONS.replace("CLASSES", &format!("{upper}_CLASSES")).replace("TINY", &format!("{TINY:?}"));
+    text.push_str(&activation(network.activation).replace('@', name));
     text.push_str(&functions.replace('@', name));
     text.push_str(&show(network).replace('@', name));
     let mut predict = match network.readout {
-        Readout::OnePass => one_pass(network),
+        Readout::OnePass | Readout::ClassScores => one_pass(network),
         Readout::EveryLabel => every_label(network),
-        Readout::ClassScores => unreachable!("`Described::new` refuses it"),
     };
     for size in ["CLASSES", "WIDEST"] {
         predict = predict.replace(size, &format!("{upper}_{size}"));
@@ -143,6 +141,15 @@ pub fn header(network: &Described, name: &str) -> Result<String, String> {
     text.push_str(&predict.replace('@', name));
     let _ = writeln!(text, "\n#endif");
     Ok(text)
+}
+
+/// What a unit makes of its inputs' sum.
+fn activation(kind: Activation) -> String {
+    let body = match kind {
+        Activation::Relu => "return a > 0 ? a : 0;".into(),
+        Activation::StudentT { factor, inverse } => format!("return {factor:?}f * logf(1 + {inverse:?}f * (a * a));"),
+    };
+    format!("static inline float @_activation(float a) {{\n    {body}\n}}\n\n")
 }
 
 /// Numbers that are read back as the same bits.
@@ -193,12 +200,12 @@ static inline void @_predict(const float *x, float *probabilities) {
     static float a[WIDEST], b[WIDEST];
 ";
 
-/// Layer after layer; `then` writes what follows each answer.
-fn layers(network: &Described, indent: &str, mut then: impl FnMut(&mut String, usize, &str)) -> String {
+/// Layer after layer, and what is read of each added to `count` scores at `to`.
+fn layers(network: &Described, indent: &str, (to, count): (&str, &str)) -> String {
     let mut text = String::new();
     let (mut x, mut y) = ("a", "b");
     for (l, layer) in network.layers.iter().enumerate() {
-        let (inputs, outputs) = (layer.inputs, layer.outputs);
+        let Layer { inputs, outputs, .. } = layer;
         let _ = match &layer.does {
             Does::Dense { .. } => writeln!(text, "{indent}@_dense(@_w{l}, @_b{l}, {x}, {inputs}, {y}, {outputs});"),
             Does::Fields { places, length, shared, .. } => writeln!(
@@ -211,20 +218,32 @@ fn layers(network: &Described, indent: &str, mut then: impl FnMut(&mut String, u
                 writeln!(text, "{indent}@_quantise({x}, {inputs}, {step:?}f, {most:?}f, {y});")
             }
         };
-        then(&mut text, l, y);
+        let of = layer.reading.as_ref().map(|reading| reading.of);
+        let read = |text: &mut String, z: &str| {
+            let _ = writeln!(text, "{indent}@_read(@_read_w{l}, @_read_b{l}, {z}, {outputs}, {to}, {count});");
+        };
+        match of {
+            Some(Of::Activity) => read(&mut text, y),
+            Some(Of::Squares) => {
+                // What the layer has read is needed no more.
+                let _ = writeln!(text, "{indent}@_squares({y}, {outputs}, {x});");
+                read(&mut text, x);
+            }
+            Some(Of::Normalized) | None => {}
+        }
+        if l + 1 < network.layers.len() || of == Some(Of::Normalized) {
+            normalise(&mut text, indent, network.normalization, y, outputs);
+        }
+        if of == Some(Of::Normalized) {
+            read(&mut text, y);
+        }
         (x, y) = (y, x);
     }
     text
 }
 
 fn one_pass(network: &Described) -> String {
-    let body = layers(network, "    ", |text, l, y| {
-        let layer = &network.layers[l];
-        normalise(text, "    ", network.normalization, y, layer.outputs);
-        if layer.head.is_some() {
-            let _ = writeln!(text, "    @_head(@_head{l}, {y}, {}, probabilities);", layer.outputs);
-        }
-    });
+    let body = layers(network, "    ", ("probabilities", "CLASSES"));
     format!(
         "{PREDICT}    for (int32_t k = 0; k < CLASSES; k++) probabilities[k] = 0;\n    @_show(x, -1, a);\n{body}    \
          @_softmax(probabilities);\n}}\n"
@@ -232,22 +251,7 @@ fn one_pass(network: &Described) -> String {
 }
 
 fn every_label(network: &Described) -> String {
-    let body = layers(network, "        ", |text, l, y| {
-        let layer = &network.layers[l];
-        if let Some(score) = layer.score {
-            let squared = i32::from(network.goodness != GoodnessKind::Sum);
-            let divided = match network.goodness {
-                GoodnessKind::MeanOfSquares => format!(" / {}", layer.outputs),
-                _ => String::new(),
-            };
-            let _ = writeln!(
-                text,
-                "        score += (@_sum({y}, {}, {squared}){divided} - {:?}f) * {:?}f;",
-                layer.outputs, score.threshold, score.factor
-            );
-        }
-        normalise(text, "        ", network.normalization, y, layer.outputs);
-    });
+    let body = layers(network, "        ", ("&score", "1"));
     format!(
         "{PREDICT}    for (int32_t label = 0; label < CLASSES; label++) {{\n        float score = 0;\n        \
          @_show(x, label, a);\n{body}        probabilities[label] = score;\n    }}\n    @_softmax(probabilities);\n}}\n"

@@ -5,6 +5,7 @@ pub mod onnx;
 mod protobuf;
 pub mod rust;
 
+use onward::goodness::Measure;
 use onward::layer::Plan;
 use onward::layer::fields::{field, padded_field};
 use onward::network::plan;
@@ -24,7 +25,7 @@ pub struct Described {
     pub label_strength: f32,
     pub input_normalization: Normalization,
     pub normalization: Normalization,
-    pub goodness: GoodnessKind,
+    pub activation: Activation,
     /// From the bottom, up to the last that the readout needs.
     pub layers: Vec<Layer>,
     /// Where the every-label readout runs for some moments.
@@ -39,23 +40,43 @@ pub struct Layer {
     /// `O`.
     pub outputs: usize,
     pub does: Does,
-    /// What the every-label readout makes of its goodness, if it reads it.
-    pub score: Option<Score>,
-    /// `(K, O)`: what the head reads of it, if it does.
-    pub head: Option<Vec<f32>>,
+    /// What the readout reads of it, if anything.
+    pub reading: Option<Reading>,
 }
 
-/// `factor·(g − threshold)`.
+/// What a unit makes of its inputs' sum `a`.
 #[derive(Clone, Copy, Debug)]
-pub struct Score {
-    pub threshold: f32,
-    pub factor: f32,
+pub enum Activation {
+    /// `max(0, a)`.
+    Relu,
+    /// `factor·ln(1 + inverse·a²)`: −log p under a t-distribution, less its value at 0.
+    StudentT { factor: f32, inverse: f32 },
+}
+
+/// What a readout makes of a layer: `W z + b`, added up over the layers.
+#[derive(Debug)]
+pub struct Reading {
+    /// `(S, O)`: a row for each class; a single one where every label is tried.
+    pub weight: Vec<f32>,
+    /// `(S)`.
+    pub bias: Vec<f32>,
+    /// What `z` is.
+    pub of: Of,
+}
+
+/// What is read of a layer's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Activity,
+    Squares,
+    /// What the next layer reads.
+    Normalized,
 }
 
 /// What a layer does.
 #[derive(Debug)]
 pub enum Does {
-    /// `max(0, x Wᵀ + b)`, `weight: (O, I)`, `bias: (O)`.
+    /// The activation of `x Wᵀ + b`, `weight: (O, I)`, `bias: (O)`.
     Dense { weight: Vec<f32>, bias: Vec<f32> },
     /// Each of `places` locations sees `length` of the inputs, `index: (places, length)`; −1 is a 0. `weight: (units, length)`
     /// and `bias: (units)`, where units are all outputs, location by location; or, where locations share them, the channels.
@@ -68,20 +89,10 @@ impl Described {
     /// Describes what `readout` needs of a network; or says why it cannot.
     pub fn new(network: &Network, readout: Readout) -> Result<Self, String> {
         let recipe = network.recipe();
-        let groups = recipe.goodness.groups > 1 || recipe.goodness.by_location;
-        if readout == Readout::ClassScores {
-            return Err("class scores cannot be exported yet; its one-pass readout can, where there is a head".into());
-        }
         if !recipe.hardware.is_precise() {
             return Err(
                 "a network that learned on imprecise hardware is of use on that device alone (`hardware`)".into()
             );
-        }
-        if recipe.network.activation != ActivationKind::Relu {
-            return Err("only networks of ReLU units can be exported (`network.activation`)".into());
-        }
-        if readout == Readout::EveryLabel && groups {
-            return Err("goodness in groups cannot be exported yet; the one-pass readout can".into());
         }
         let plans = plan(recipe, network.shape(), network.classes()).map_err(|error| error.to_string())?;
         let moments = (recipe.recurrent.iterations > 0 && readout == Readout::EveryLabel).then_some(recipe.recurrent);
@@ -93,17 +104,29 @@ impl Described {
             // Bottom-up passes hear nothing from above: what a layer would do with it is left out.
             let inputs = if moments.is_some() { plan.inputs() } else { below };
             let does = does(plan, inputs, &stage.layer.tensors()).map_err(|problem| format!("layer {l} {problem}"))?;
-            let measure = &stage.measure;
-            let score = Score { threshold: measure.threshold, factor: measure.sign / measure.temperature };
-            let read = readout == Readout::EveryLabel && l >= first && stage.layer.learns();
-            let part = network.head().filter(|_| readout == Readout::OnePass);
-            let part = part.and_then(|head| head.parts().find(|(reads, _)| *reads == l));
-            let head = part.map(|(_, layer)| tensor(&layer.tensors(), "weight"));
+            let kind = recipe.goodness.kind;
+            let matrix = |layer: &dyn onward::layer::Layer, of: Of| Reading {
+                weight: tensor(&layer.tensors(), "weight"),
+                bias: vec![0.0; network.classes()],
+                of,
+            };
+            let reading = match readout {
+                Readout::OnePass => {
+                    let part = network.head().and_then(|head| head.parts().find(|(reads, _)| *reads == l));
+                    part.map(|(_, layer)| matrix(layer, Of::Normalized))
+                }
+                _ if l < first || !stage.layer.learns() => None,
+                Readout::EveryLabel => Some(logits(&stage.measure, kind, plan.shape.len(), false)),
+                Readout::ClassScores => Some(match &stage.scores {
+                    Some(layer) => matrix(&**layer, Of::Activity),
+                    None => logits(&stage.measure, kind, plan.shape.len(), true),
+                }),
+            };
             let outputs = plan.shape.len();
-            layers.push(Layer { inputs, outputs, does, score: read.then_some(score), head });
+            layers.push(Layer { inputs, outputs, does, reading });
             below = outputs;
         }
-        let needed = layers.iter().rposition(|layer| layer.score.is_some() || layer.head.is_some());
+        let needed = layers.iter().rposition(|layer| layer.reading.is_some());
         if moments.is_none() {
             layers.truncate(needed.map_or(0, |last| last + 1));
         }
@@ -115,7 +138,13 @@ impl Described {
             label_strength: recipe.network.label_strength,
             input_normalization: recipe.network.input_normalization,
             normalization: recipe.network.normalization,
-            goodness: recipe.goodness.kind,
+            activation: match recipe.network.activation {
+                ActivationKind::Relu => Activation::Relu,
+                ActivationKind::StudentT => {
+                    let freedom = recipe.network.freedom;
+                    Activation::StudentT { factor: 0.5 * (freedom + 1.0), inverse: 1.0 / freedom }
+                }
+            },
             layers,
             moments,
         })
@@ -162,6 +191,29 @@ impl Described {
 /// Why only ONNX can hold some networks.
 const IN_TIME: &str = "the every-label readout of a recurrent network runs for several moments, which is written as ONNX only: \
                        use --format onnx or --readout one-pass";
+
+/// A layer's logit, or that of each of its groups, of `O = units` activities. It is linear in them or in their squares, so its
+/// slope where all are 1 says what each counts.
+fn logits(measure: &Measure, kind: GoodnessKind, units: usize, each: bool) -> Reading {
+    let groups = measure.groups();
+    // `Measure::direction` is half of the slope, and a square's slope is 2.
+    let (of, scale) = if kind == GoodnessKind::Sum { (Of::Activity, 2.0) } else { (Of::Squares, 1.0) };
+    let row = |slopes: &[f32]| {
+        let mut row = vec![0.0; units];
+        measure.direction(&vec![1.0; units], slopes, &mut row);
+        row.iter_mut().for_each(|weight| *weight *= scale);
+        row
+    };
+    if !each {
+        return Reading { weight: row(&vec![1.0; groups]), bias: vec![measure.logit(0.0)], of };
+    }
+    let alone = |k: usize| (0..groups).map(|other| if other == k { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+    Reading {
+        weight: (0..groups).flat_map(|k| row(&alone(k))).collect(),
+        bias: (0..groups).map(|k| measure.group_logit(k, 0.0)).collect(),
+        of,
+    }
+}
 
 /// What a normalisation does, where it does anything: whether it subtracts the mean, and whether it divides by the root of
 /// the mean of squares, not of their sum.

@@ -1,10 +1,11 @@
 //! ONNX: the network as a graph of operators that every runtime has (operator set 11).
 
 use super::protobuf::Message;
-use super::{Described, Does, Layer};
+use super::{Activation, Described, Does, Layer, Of};
 use onward::normalize::TINY;
-use onward::settings::{GoodnessKind, LabelPlace, Normalization, RecurrentSettings};
+use onward::settings::{LabelPlace, Normalization, RecurrentSettings};
 use onward::{Readout, Shape};
+use std::collections::HashMap;
 
 const IR_VERSION: i64 = 6;
 const OPERATORS: i64 = 11;
@@ -21,10 +22,9 @@ pub fn model(network: &Described) -> Result<Vec<u8>, String> {
     let mut graph = Graph::default();
     let x = graph.node("Flatten", &["input"], &[("axis", Attribute::Int(1))]);
     let scores = match (network.readout, &network.moments) {
-        (Readout::OnePass, _) => one_pass(&mut graph, network, &x),
+        (Readout::OnePass | Readout::ClassScores, _) => one_pass(&mut graph, network, &x),
         (Readout::EveryLabel, None) => every_label(&mut graph, network, &x),
         (Readout::EveryLabel, Some(moments)) => every_label_in_time(&mut graph, network, moments, &x),
-        (Readout::ClassScores, _) => unreachable!("`Described::new` refuses it"),
     };
     graph.named("Softmax", &[&scores], "probabilities", &[("axis", Attribute::Int(1))]);
     graph.named("ArgMax", &[&scores], "label", &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(0))]);
@@ -35,20 +35,25 @@ pub fn model(network: &Described) -> Result<Vec<u8>, String> {
     Ok(file)
 }
 
-/// Logits of the head `(N, K)`.
+/// Logits `(N, K)` that layers or the head make of a pass without a label.
 fn one_pass(graph: &mut Graph, network: &Described, x: &str) -> String {
-    let mut y = bottom(graph, network, x);
-    let mut logits: Option<String> = None;
-    for layer in &network.layers {
-        let answer = answer(graph, layer, &y);
-        y = normalized(graph, network.normalization, &answer);
-        if let Some(head) = &layer.head {
-            let head = graph.floats(&[network.classes(), layer.outputs], head);
-            let part = graph.node("Gemm", &[&y, &head], &[("transB", Attribute::Int(1))]);
-            logits = Some(plus(graph, logits, part));
+    let x = bottom(graph, network, x);
+    upward(graph, network, x)
+}
+
+/// Scores `(R, S)`: layer after layer answers, and what is read of them is added up.
+fn upward(graph: &mut Graph, network: &Described, mut x: String) -> String {
+    let mut scores = None;
+    for (l, layer) in network.layers.iter().enumerate() {
+        let answer = answer(graph, network, layer, &x);
+        if let Some(part) = read(graph, network, layer, &answer) {
+            scores = Some(plus(graph, scores, part));
+        }
+        if l + 1 < network.layers.len() {
+            x = normalized(graph, network.normalization, &answer);
         }
     }
-    logits.expect("the head reads a layer")
+    scores.expect("a layer is read")
 }
 
 /// Scores of every label `(N, K)`: each sample goes up as `K` rows.
@@ -57,18 +62,9 @@ fn every_label(graph: &mut Graph, network: &Described, x: &str) -> String {
     let rest = vec![0.0; network.sample_width() - network.label_width()];
     let codes: Vec<f32> = (0..network.classes()).flat_map(|k| [network.code(Some(k)), rest.clone()].concat()).collect();
     let rows = with_codes(graph, &x, &codes, network.classes());
-    let mut y = normalized(graph, network.input_normalization, &rows);
-    let mut scores = None;
-    for (l, layer) in network.layers.iter().enumerate() {
-        let answer = answer(graph, layer, &y);
-        if let Some(score) = score(graph, network, layer, &answer) {
-            scores = Some(plus(graph, scores, score));
-        }
-        if l + 1 < network.layers.len() {
-            y = normalized(graph, network.normalization, &answer);
-        }
-    }
-    by_sample(graph, network, &scores.expect("a layer is read"))
+    let rows = normalized(graph, network.input_normalization, &rows);
+    let scores = upward(graph, network, rows);
+    by_sample(graph, network, &scores)
 }
 
 /// The same of a recurrent network, its moments one after another.
@@ -82,8 +78,8 @@ fn every_label_in_time(graph: &mut Graph, network: &Described, moments: &Recurre
     let mut width = network.sample_width();
     let input = repeated(graph, &below, width);
     for layer in layers {
-        let read = padded(graph, &below, 0, layer.inputs - width);
-        let state = answer(graph, layer, &read);
+        let input = padded(graph, &below, 0, layer.inputs - width);
+        let state = answer(graph, network, layer, &input);
         below = normalized(graph, network.normalization, &state);
         width = layer.outputs;
         states.push(repeated(graph, &state, width));
@@ -105,14 +101,14 @@ fn every_label_in_time(graph: &mut Graph, network: &Described, moments: &Recurre
         for (l, layer) in layers.iter().enumerate() {
             let mut reads = vec![if l == 0 { input.as_str() } else { &seen[l - 1] }];
             reads.extend(seen.get(l + 1).or(label.as_ref()).map(String::as_str));
-            let read = if reads.len() == 1 {
+            let input = if reads.len() == 1 {
                 reads[0].to_owned()
             } else {
                 graph.node("Concat", &reads, &[("axis", Attribute::Int(1))])
             };
-            let answer = answer(graph, layer, &read);
+            let answer = answer(graph, network, layer, &input);
             if moment >= moments.first
-                && let Some(score) = score(graph, network, layer, &answer)
+                && let Some(score) = read(graph, network, layer, &answer)
             {
                 scores = Some(plus(graph, scores, score));
             }
@@ -174,13 +170,13 @@ fn by_sample(graph: &mut Graph, network: &Described, scores: &str) -> String {
 }
 
 /// What a layer answers `(R, O)`, before normalisation.
-fn answer(graph: &mut Graph, layer: &Layer, x: &str) -> String {
+fn answer(graph: &mut Graph, network: &Described, layer: &Layer, x: &str) -> String {
     match &layer.does {
         Does::Dense { weight, bias } => {
             let (weight, bias) =
                 (graph.floats(&[layer.outputs, layer.inputs], weight), graph.floats(&[layer.outputs], bias));
             let product = graph.node("Gemm", &[x, &weight, &bias], &[("transB", Attribute::Int(1))]);
-            graph.node("Relu", &[&product], &[])
+            activation(graph, network.activation, &product)
         }
         Does::Fields { weight, bias, index, places, length, shared } => {
             let (places, length) = (*places, *length);
@@ -215,7 +211,7 @@ fn answer(graph: &mut Graph, layer: &Layer, x: &str) -> String {
                 let bias = graph.floats(&[layer.outputs], bias);
                 graph.node("Add", &[&product, &bias], &[])
             };
-            graph.node("Relu", &[&product], &[])
+            activation(graph, network.activation, &product)
         }
         Does::Quantise { step, most } => {
             let (step, most, half) =
@@ -228,6 +224,18 @@ fn answer(graph: &mut Graph, layer: &Layer, x: &str) -> String {
             graph.node("Mul", &[&y, &step], &[])
         }
     }
+}
+
+/// What units make of their inputs' sums.
+fn activation(graph: &mut Graph, kind: Activation, a: &str) -> String {
+    let Activation::StudentT { factor, inverse } = kind else { return graph.node("Relu", &[a], &[]) };
+    let (factor, inverse, one) =
+        (graph.floats(&[1], &[factor]), graph.floats(&[1], &[inverse]), graph.floats(&[1], &[1.0]));
+    let mut y = graph.node("Mul", &[a, a], &[]);
+    y = graph.node("Mul", &[&y, &inverse], &[]);
+    y = graph.node("Add", &[&y, &one], &[]);
+    y = graph.node("Log", &[&y], &[]);
+    graph.node("Mul", &[&y, &factor], &[])
 }
 
 /// `y: (R, O)` as the next layer reads it.
@@ -251,21 +259,18 @@ fn normalized(graph: &mut Graph, kind: Normalization, y: &str) -> String {
     graph.node("Div", &[&y, &size], &[])
 }
 
-/// What the every-label readout makes of an answer: `(R, O)` → `(R, 1)`; `None` where it does not read it.
-fn score(graph: &mut Graph, network: &Described, layer: &Layer, y: &str) -> Option<String> {
-    let score = layer.score?;
-    let rows = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(1))];
-    let goodness = match network.goodness {
-        GoodnessKind::Sum => graph.node("ReduceSum", &[y], &rows),
-        GoodnessKind::SumOfSquares | GoodnessKind::MeanOfSquares => {
-            let squares = graph.node("Mul", &[y, y], &[]);
-            let mean = network.goodness == GoodnessKind::MeanOfSquares;
-            graph.node(if mean { "ReduceMean" } else { "ReduceSum" }, &[&squares], &rows)
-        }
+/// What the readout makes of an answer: `(R, O)` → `(R, S)`; `None` where it does not read it.
+fn read(graph: &mut Graph, network: &Described, layer: &Layer, answer: &str) -> Option<String> {
+    let reading = layer.reading.as_ref()?;
+    let z = match reading.of {
+        Of::Activity => answer.to_owned(),
+        Of::Squares => graph.node("Mul", &[answer, answer], &[]),
+        Of::Normalized => normalized(graph, network.normalization, answer),
     };
-    let (threshold, factor) = (graph.floats(&[1], &[score.threshold]), graph.floats(&[1], &[score.factor]));
-    let above = graph.node("Sub", &[&goodness, &threshold], &[]);
-    Some(graph.node("Mul", &[&above, &factor], &[]))
+    let scores = reading.bias.len();
+    let (weight, bias) =
+        (graph.floats(&[scores, layer.outputs], &reading.weight), graph.floats(&[scores], &reading.bias));
+    Some(graph.node("Gemm", &[&z, &weight, &bias], &[("transB", Attribute::Int(1))]))
 }
 
 fn plus(graph: &mut Graph, sum: Option<String>, part: String) -> String {
@@ -285,20 +290,31 @@ enum Attribute {
 #[derive(Default)]
 struct Graph {
     nodes: Vec<Message>,
+    /// What each operator answers, by all that it is computed from.
+    answers: HashMap<Vec<u8>, String>,
     constants: Vec<Message>,
     /// Kind, extents and bytes of each constant.
-    known: std::collections::HashMap<(i64, Vec<usize>, Vec<u8>), String>,
+    known: HashMap<(i64, Vec<usize>, Vec<u8>), String>,
 }
 
 impl Graph {
     /// An operator, and the name of what it answers.
     fn node(&mut self, operator: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> String {
+        let key = Self::describe("", operator, inputs, attributes).into_bytes();
+        if let Some(output) = self.answers.get(&key) {
+            return output.clone();
+        }
         let output = format!("{}_{}", operator.to_lowercase(), self.nodes.len());
         self.named(operator, inputs, &output, attributes);
+        self.answers.insert(key, output.clone());
         output
     }
 
     fn named(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute)]) {
+        self.nodes.push(Self::describe(output, operator, inputs, attributes));
+    }
+
+    fn describe(output: &str, operator: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> Message {
         let attribute = |(name, value): &(&str, Attribute)| {
             let message = Message::default().bytes(1, name);
             match value {
@@ -307,8 +323,7 @@ impl Graph {
             }
         };
         let node = Message::default().each(inputs, |node, name| node.bytes(1, name)).bytes(2, output);
-        let node = node.bytes(3, output).bytes(4, operator);
-        self.nodes.push(node.each(attributes, |node, with| node.message(5, attribute(with))));
+        node.bytes(3, output).bytes(4, operator).each(attributes, |node, with| node.message(5, attribute(with)))
     }
 
     fn reshape(&mut self, x: &str, shape: &[i64]) -> String {

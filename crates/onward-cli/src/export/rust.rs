@@ -1,9 +1,9 @@
 //! Rust: one module, `core` alone, weights as constant bytes.
 
-use super::{Described, Does, IN_TIME, steps};
+use super::{Activation, Described, Does, IN_TIME, Layer, Of, steps};
 use onward::Readout;
 use onward::normalize::TINY;
-use onward::settings::{GoodnessKind, LabelPlace, Normalization};
+use onward::settings::{LabelPlace, Normalization};
 use std::fmt::{Display, Write};
 
 /// What every module has.
@@ -47,11 +47,10 @@ fn sum_of_squares(y: &[f32]) -> f32 {
     parts.iter().sum::<f32>() + rest
 }
 
-/// `y = max(0, W x + b)`, `w: (outputs, inputs)`.
+/// What each unit makes of `W x + b`, `w: (outputs, inputs)`.
 fn dense(w: &[u8], b: &[u8], x: &[f32], y: &mut [f32]) {
     for (o, y) in y.iter_mut().enumerate() {
-        let sum = dot(w, o * x.len(), x) + at(b, o);
-        *y = if sum > 0.0 { sum } else { 0.0 };
+        *y = activation(dot(w, o * x.len(), x) + at(b, o));
     }
 }
 
@@ -67,8 +66,7 @@ fn fields(w: &[u8], b: &[u8], see: &[u8], x: &[f32], places: usize, length: usiz
                 sum += at(w, unit * length + i) * x[from as usize];
             }
         }
-        sum += at(b, unit);
-        *y = if sum > 0.0 { sum } else { 0.0 };
+        *y = activation(sum + at(b, unit));
     }
 }
 
@@ -91,10 +89,16 @@ fn normalise(y: &mut [f32], centre: bool, mean: bool) {
     y.iter_mut().for_each(|y| *y *= scale);
 }
 
-/// Adds what the head makes of a layer, `w: (CLASSES, n)`.
-fn head(w: &[u8], y: &[f32], logits: &mut [f32; CLASSES]) {
-    for (k, logit) in logits.iter_mut().enumerate() {
-        *logit += dot(w, k * y.len(), y);
+fn squares(y: &[f32], squares: &mut [f32]) {
+    for (square, y) in squares.iter_mut().zip(y) {
+        *square = y * y;
+    }
+}
+
+/// Adds `W z + b`, what is read of a layer, `w: (scores, n)`.
+fn read(w: &[u8], b: &[u8], z: &[f32], scores: &mut [f32]) {
+    for (k, score) in scores.iter_mut().enumerate() {
+        *score += dot(w, k * z.len(), z) + at(b, k);
     }
 }
 
@@ -174,18 +178,43 @@ pub fn module(network: &Described) -> Result<String, String> {
             }
             Does::Quantise { .. } => {}
         }
-        if let Some(head) = &layer.head {
-            array("HEAD", l, floats(head));
+        if let Some(reading) = &layer.reading {
+            array("READ_W", l, floats(&reading.weight));
+            array("READ_B", l, floats(&reading.bias));
         }
     }
     text.push_str(FUNCTIONS);
+    text.push_str(&activation(network.activation));
     text.push_str(&show(network));
     text.push_str(&match network.readout {
-        Readout::OnePass => one_pass(network),
+        Readout::OnePass | Readout::ClassScores => one_pass(network),
         Readout::EveryLabel => every_label(network),
-        Readout::ClassScores => unreachable!("`Described::new` refuses it"),
     });
     Ok(text)
+}
+
+/// What Student's t-distribution needs.
+const LOGARITHM: &str = "
+/// The natural logarithm of `x >= 1`: the exponent, and a series for the mantissa, from √½ to √2.
+fn logarithm(x: f32) -> f32 {
+    let bits = x.to_bits() - 0x3f35_04f3;
+    let m = f32::from_bits((bits & 0x007f_ffff) + 0x3f35_04f3);
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q / 9.0)));
+    2.0 * s * series + (bits >> 23) as f32 * core::f32::consts::LN_2
+}
+";
+
+/// What a unit makes of its inputs' sum.
+fn activation(kind: Activation) -> String {
+    let (before, body) = match kind {
+        Activation::Relu => ("", "if a > 0.0 { a } else { 0.0 }".into()),
+        Activation::StudentT { factor, inverse } => {
+            (LOGARITHM, format!("{factor:?} * logarithm(1.0 + {inverse:?} * (a * a))"))
+        }
+    };
+    format!("{before}\nfn activation(a: f32) -> f32 {{\n    {body}\n}}\n")
 }
 
 /// The function that lays out a sample with its label.
@@ -222,34 +251,46 @@ pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
     let (mut a, mut b) = ([0.0f32; WIDEST], [0.0f32; WIDEST]);
 ";
 
-/// Layer after layer; `then` writes what follows each answer.
-fn layers(network: &Described, indent: &str, mut then: impl FnMut(&mut String, usize, &str)) -> String {
+/// Layer after layer, and what is read of each added to the scores at `to`.
+fn layers(network: &Described, indent: &str, to: &str) -> String {
     let mut text = String::new();
     let (mut x, mut y) = ("a", "b");
     for (l, layer) in network.layers.iter().enumerate() {
-        let (from, to) = (format!("&{x}[..{}]", layer.inputs), format!("&mut {y}[..{}]", layer.outputs));
+        let Layer { inputs, outputs, .. } = layer;
+        let (from, answer) = (format!("&{x}[..{inputs}]"), format!("&mut {y}[..{outputs}]"));
         let _ = match &layer.does {
-            Does::Dense { .. } => writeln!(text, "{indent}dense(&W{l}, &B{l}, {from}, {to});"),
+            Does::Dense { .. } => writeln!(text, "{indent}dense(&W{l}, &B{l}, {from}, {answer});"),
             Does::Fields { places, length, shared, .. } => {
-                writeln!(text, "{indent}fields(&W{l}, &B{l}, &SEE{l}, {from}, {places}, {length}, {to}, {shared});")
+                writeln!(text, "{indent}fields(&W{l}, &B{l}, &SEE{l}, {from}, {places}, {length}, {answer}, {shared});")
             }
-            Does::Quantise { step, most } => writeln!(text, "{indent}quantise({from}, {step:?}, {most:?}, {to});"),
+            Does::Quantise { step, most } => writeln!(text, "{indent}quantise({from}, {step:?}, {most:?}, {answer});"),
         };
-        then(&mut text, l, y);
+        let of = layer.reading.as_ref().map(|reading| reading.of);
+        let read = |text: &mut String, z: &str| {
+            let _ = writeln!(text, "{indent}read(&READ_W{l}, &READ_B{l}, &{z}[..{outputs}], {to});");
+        };
+        match of {
+            Some(Of::Activity) => read(&mut text, y),
+            Some(Of::Squares) => {
+                // What the layer has read is needed no more.
+                let _ = writeln!(text, "{indent}squares(&{y}[..{outputs}], &mut {x}[..{outputs}]);");
+                read(&mut text, x);
+            }
+            Some(Of::Normalized) | None => {}
+        }
+        if l + 1 < network.layers.len() || of == Some(Of::Normalized) {
+            normalise(&mut text, indent, network.normalization, y, format!("[..{outputs}]"));
+        }
+        if of == Some(Of::Normalized) {
+            read(&mut text, y);
+        }
         (x, y) = (y, x);
     }
     text
 }
 
 fn one_pass(network: &Described) -> String {
-    let body = layers(network, "    ", |text, l, y| {
-        let layer = &network.layers[l];
-        normalise(text, "    ", network.normalization, y, format!("[..{}]", layer.outputs));
-        if layer.head.is_some() {
-            let _ = writeln!(text, "    head(&HEAD{l}, &{y}[..{}], probabilities);", layer.outputs);
-        }
-    });
-    let width = network.sample_width();
+    let (body, width) = (layers(network, "    ", "probabilities"), network.sample_width());
     format!(
         "{PREDICT}    *probabilities = [0.0; CLASSES];\n    show(x, None, &mut a[..{width}]);\n{body}    \
          softmax(probabilities);\n}}\n"
@@ -257,28 +298,7 @@ fn one_pass(network: &Described) -> String {
 }
 
 fn every_label(network: &Described) -> String {
-    let body = layers(network, "        ", |text, l, y| {
-        let layer = &network.layers[l];
-        if let Some(score) = layer.score {
-            let y_all = format!("{y}[..{}]", layer.outputs);
-            let sum = match network.goodness {
-                GoodnessKind::Sum => format!("{y_all}.iter().sum::<f32>()"),
-                GoodnessKind::SumOfSquares | GoodnessKind::MeanOfSquares => format!("sum_of_squares(&{y_all})"),
-            };
-            let divided = match network.goodness {
-                GoodnessKind::MeanOfSquares => format!(" / {:?}", layer.outputs as f32),
-                _ => String::new(),
-            };
-            let _ = writeln!(
-                text,
-                "        let goodness = {sum}{divided};\n        \
-                 *probability += (goodness - {:?}) * {:?};",
-                score.threshold, score.factor
-            );
-        }
-        normalise(text, "        ", network.normalization, y, format!("[..{}]", layer.outputs));
-    });
-    let width = network.sample_width();
+    let (body, width) = (layers(network, "        ", "core::slice::from_mut(probability)"), network.sample_width());
     format!(
         "{PREDICT}    for (label, probability) in probabilities.iter_mut().enumerate() {{\n        *probability = 0.0;\n        \
          show(x, Some(label), &mut a[..{width}]);\n{body}    }}\n    softmax(probabilities);\n}}\n"
