@@ -93,6 +93,7 @@ embedded![
     "recurrent",
     "recurrent-small",
     "cifar10",
+    "cifar10-small",
     "cifar10-max",
     "cifar10-backprop",
     "one-step",

@@ -1,14 +1,14 @@
 //! What each experiment costs here: its training rate, measured for a moment, times its samples and epochs.
 
 use super::{Bench, colour_noise};
-use crate::experiment::{EMBEDDED, Experiment};
+use crate::experiment::{Data, EMBEDDED, Experiment};
 use crate::progress::grouped;
 use crate::source;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-/// Images of CIFAR-10 that an epoch visits, the held out ones not among them.
-const COLOUR_IMAGES: usize = 40_000;
+/// Training images of CIFAR-10, the held out ones among them.
+const COLOUR_IMAGES: usize = 50_000;
 
 impl Bench<'_> {
     /// Trains each experiment for a moment.
@@ -20,8 +20,13 @@ impl Bench<'_> {
         let mut lines = Vec::new();
         for (name, _) in EMBEDDED.iter().filter(|(name, _)| name.starts_with(self.asked())) {
             let experiment = Experiment::open(name)?;
-            let colour = experiment.data.source == "cifar10";
-            let samples = if colour { colour_noise().map(|data| (data, COLOUR_IMAGES)) } else { samples(&experiment) };
+            let samples = if experiment.data.source == "cifar10" {
+                let Data { train, validation, .. } = experiment.data;
+                let kept = COLOUR_IMAGES - validation;
+                colour_noise().map(|data| (data, if train == 0 { kept } else { kept.min(train) }))
+            } else {
+                samples(&experiment)
+            };
             let epochs = experiment.recipe.training.epochs;
             let Ok((data, visited)) = samples else {
                 text.push_str(&format!("  {name:26}{:>12}{epochs:>10}{:>10}\n", "no data", "-"));
