@@ -154,6 +154,12 @@ impl Measure {
         Self::custom(goodness, settings, count * units / (runs * length), runs * length)
     }
 
+    /// Which units of a layer with so many raise their goodness on positive data `(O)`.
+    pub fn raising(&self, units: usize) -> Vec<bool> {
+        let Groups { length, count, .. } = self.groups;
+        (0..units).map(|unit| self.groups.sign(unit / length.max(1) % count) > 0.0).collect()
+    }
+
     /// How many groups there are.
     pub fn groups(&self) -> usize {
         self.groups.count
@@ -324,7 +330,13 @@ mod tests {
         assert_eq!(signs, [-1.0, 1.0, -1.0, 1.0]);
         // −1 + 4 − 9 + 16, and as many thresholds on either side.
         assert_eq!((mixed.value(&y, squares), mixed.threshold), (10.0, 0.0));
+        assert_eq!(mixed.raising(8), [false, false, true, true, false, false, true, true]);
+        // Two locations of four channels: the same run raises in both.
+        let expected = [false, false, true, true, false, false, true, true];
+        assert_eq!(measure(0.5, 2, false, 2, 4).raising(8), expected);
+        assert_eq!(measure(0.5, 2, true, 2, 4).raising(8), expected);
         let lowering = measure(0.0, 4, false, 1, 8);
+        assert_eq!(lowering.raising(8), [false; 8]);
         assert_eq!((lowering.value(&y, squares), lowering.threshold), (30.0, 8.0));
         for measure in [mixed, lowering, measure(0.25, 4, false, 1, 8), measure(1.0, 2, true, 2, 4)] {
             let of_groups =

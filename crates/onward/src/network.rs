@@ -391,10 +391,11 @@ pub(crate) fn build_stages(
             let dense = Dense { inputs, outputs, activation: Activation::Linear, bias: false, weights };
             engine::dense(recipe.engine.precision, dense)
         });
+        let measure = Measure::new(&goodness, locations, channels);
         stages.push(Stage {
             layer: layer(recipe, plan, make, l)?,
-            measure: Measure::new(&goodness, locations, channels),
-            peer: Peer::new(recipe.peer, outputs),
+            peer: Peer::new(recipe.peer, measure.raising(outputs)),
+            measure,
             normalization: recipe.network.normalization,
             scores,
         });

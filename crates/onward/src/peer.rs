@@ -10,12 +10,19 @@ pub struct Peer {
     settings: PeerSettings,
     /// `m: (O)`.
     pub means: Vec<f32>,
+    /// Which units raise their goodness on positive data `(O)`, where others lower it: each has peers of its own kind.
+    /// Empty where all go the same way.
+    raising: Vec<bool>,
 }
 
 impl Peer {
-    /// For a layer of `width` units.
-    pub fn new(settings: PeerSettings, width: usize) -> Self {
-        Peer { settings, means: vec![settings.initial; width] }
+    /// For a layer whose units raise their goodness on positive data, or lower it.
+    pub fn new(settings: PeerSettings, mut raising: Vec<bool>) -> Self {
+        let means = vec![settings.initial; raising.len()];
+        if raising.iter().all(|raises| *raises == raising[0]) {
+            raising.clear();
+        }
+        Peer { settings, means, raising }
     }
 
     /// As [`add_up`], then [`Peer::push`].
@@ -26,12 +33,12 @@ impl Peer {
 
     /// From `shared = Σ y` over `rows` positive rows: `m ← momentum·m + (1 − momentum)·mean(y)`, then
     /// `shared = λ·(mean(m) − m)`: the same for every positive row, and not gated by the ReLU, so that it revives dead
-    /// units. Empty where `λ = 0`, or where there was no sum.
+    /// units. Empty where `λ = 0`, or where there was no sum. Where some units raise their goodness and some lower it, the mean
+    /// is that of a unit's own kind.
     pub fn push(&mut self, rows: usize, shared: &mut Vec<f32>) {
         if shared.is_empty() {
             return;
         }
-        let width = shared.len();
         let (momentum, share) = (self.settings.momentum, (1.0 - self.settings.momentum) / rows as f32);
         vectorised!({
             for (mean, &sum) in self.means.iter_mut().zip(shared.iter()) {
@@ -43,11 +50,26 @@ impl Peer {
             shared.clear();
             return;
         }
-        let average = self.means.iter().sum::<f32>() / width as f32;
-        for (shared, mean) in shared.iter_mut().zip(&self.means) {
-            *shared = strength * (average - mean);
+        if self.raising.is_empty() {
+            let average = average(self.means.iter());
+            for (shared, mean) in shared.iter_mut().zip(&self.means) {
+                *shared = strength * (average - mean);
+            }
+            return;
+        }
+        let units = || self.means.iter().zip(&self.raising);
+        let of = |kind: bool| average(units().filter(|(_, raises)| **raises == kind).map(|(mean, _)| mean));
+        let averages = [of(false), of(true)];
+        for (shared, (mean, raises)) in shared.iter_mut().zip(units()) {
+            *shared = strength * (averages[usize::from(*raises)] - mean);
         }
     }
+}
+
+fn average<'m>(means: impl Iterator<Item = &'m f32>) -> f32 {
+    let (mut sum, mut count) = (0.0, 0);
+    means.for_each(|mean| (sum, count) = (sum + mean, count + 1));
+    sum / count as f32
 }
 
 /// `sums = Σ y: (O)` over the first `rows` rows, which are the positive ones. Marks in `alive` the units that were on for some
@@ -77,11 +99,24 @@ mod tests {
         let mut y = Activity::default();
         y.resize(3, 2);
         y.values.copy_from_slice(&[1.0, 0.0, 3.0, 0.0, 99.0, 99.0]);
-        let mut peer = Peer::new(PeerSettings { strength: 0.5, momentum: 0.75, initial: 2.0 }, 2);
+        let mut peer = Peer::new(PeerSettings { strength: 0.5, momentum: 0.75, initial: 2.0 }, vec![true; 2]);
         let (mut shared, mut alive) = (Vec::new(), vec![0; 2]);
         peer.step(&y, 2, &mut shared, &mut alive);
         assert_eq!(peer.means, [2.0, 1.5]);
         assert_eq!(shared, [-0.125, 0.125]);
         assert_eq!(alive, [1, 0]);
+    }
+    #[test]
+    fn peers_go_the_same_way() {
+        let settings = PeerSettings { strength: 0.5, momentum: 0.0, initial: 0.0 };
+        let mut peer = Peer::new(settings, vec![false, true, false, true]);
+        let mut shared = vec![1.0, 10.0, 3.0, 14.0];
+        peer.push(1, &mut shared);
+        assert_eq!(shared, [0.5, 1.0, -0.5, -1.0]);
+        for all in [true, false] {
+            let mut shared = vec![1.0, 10.0, 3.0, 14.0];
+            Peer::new(settings, vec![all; 4]).push(1, &mut shared);
+            assert_eq!(shared, [3.0, -1.5, 2.0, -3.5]);
+        }
     }
 }

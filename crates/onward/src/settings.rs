@@ -552,7 +552,8 @@ pub enum ObjectiveSettings {
     MonoForward,
 }
 
-/// Peer normalisation: each unit is drawn towards the mean activity of its layer, so that none stays silent.
+/// Peer normalisation: each unit is drawn towards the mean activity of its layer (of those that raise their goodness, or those
+/// that lower it, where there are both), so that none stays silent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerSettings {

@@ -201,11 +201,11 @@ impl Learner {
             let weights = (0..inputs * outputs)
                 .map(|_| (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32)
                 .collect();
-            let activation = Activation::Relu;
+            let (activation, measure) = (Activation::Relu, Measure::new(&settings.goodness, 1, outputs));
             Stage {
                 layer: Box::new(RowDense::new(Dense { inputs, outputs, activation, bias, weights })),
-                measure: Measure::new(&settings.goodness, 1, outputs),
-                peer: Peer::new(settings.peer, outputs),
+                peer: Peer::new(settings.peer, measure.raising(outputs)),
+                measure,
                 normalization: Normalization::Rms,
                 scores: None,
             }
