@@ -3,6 +3,7 @@
 use crate::exit::Usage;
 use crate::experiment::Experiment;
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use onward::checkpoint::Info;
 use onward::{Network, Readout};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,24 @@ pub struct Trained {
     pub checkpoint: PathBuf,
     /// The run directory that the checkpoint lies in, if it does.
     pub run: Option<PathBuf>,
+}
+
+/// A readout as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    EveryLabel,
+    OnePass,
+    ClassScores,
+}
+
+impl From<Choice> for Readout {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::EveryLabel => Readout::EveryLabel,
+            Choice::OnePass => Readout::OnePass,
+            Choice::ClassScores => Readout::ClassScores,
+        }
+    }
 }
 
 const LAST: &str = "last.safetensors";
@@ -76,14 +95,35 @@ impl Trained {
         Ok(network)
     }
 
+    /// The readout that is asked for, where the network offers it; else the one that tells most at once: the layers' class
+    /// scores, or in one pass, or every label tried.
+    ///
+    /// # Errors
+    /// A [`Usage`] where the network does not offer it, or none at all.
+    pub fn readout(&self, network: &Network, asked: Option<Choice>) -> Result<Readout> {
+        match (asked, network.readouts().last()) {
+            (Some(asked), _) => self.check(network, asked.into()).map(|()| asked.into()),
+            (None, Some(readout)) => Ok(*readout),
+            (None, None) => self.check(network, Readout::OnePass).map(|()| Readout::OnePass),
+        }
+    }
+
     /// Refuses a readout that the network does not offer.
     pub fn check(&self, network: &Network, readout: Readout) -> Result<()> {
-        if network.readouts().contains(&readout) {
+        let offered = network.readouts();
+        if offered.contains(&readout) {
             return Ok(());
         }
-        let problem = "it was trained without the softmax head that the one-pass readout needs: use --readout every-label, \
-                       or train with head.enabled = true";
-        Err(Usage(format!("{}: {problem}", self.checkpoint.display())).into())
+        let without = match readout {
+            Readout::EveryLabel => "goodness of layers that see the label, which the every-label readout compares",
+            Readout::OnePass => "the softmax head that the one-pass readout needs (head.enabled = true)",
+            Readout::ClassScores => "an objective that gives each class a score, as the class-scores readout needs",
+        };
+        let other = match offered.is_empty() {
+            true => "it offers no other readout".into(),
+            false => offered.iter().map(|other| format!("use --readout {other}")).collect::<Vec<_>>().join(" or "),
+        };
+        Err(Usage(format!("{}: it was trained without {without}; {other}", self.checkpoint.display())).into())
     }
 }
 

@@ -121,7 +121,24 @@ fn a_network_without_a_head_is_read_out_by_every_label() {
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("last.safetensors: it was trained without the softmax head"), "{said}");
+        assert!(said.contains("use --readout every-label"), "{said}");
     }
+}
+
+#[test]
+fn a_network_of_backpropagation_has_no_goodness_to_compare() {
+    let folder = trained();
+    let folder = folder.path();
+    let mut arguments = vec!["train", "--data=train.csv", "--out=rival", "--epochs=1", "--progress=none"];
+    let settings = ["rule=backprop", "network.layers=[8]", "network.label=none", "data.validation=0"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    out(folder, &arguments);
+    assert_eq!(out(folder, &["predict", "rival", "plain.csv"]).lines().count(), 4);
+    let output = run(folder, &["predict", "rival", "plain.csv", "--readout=every-label"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("it was trained without goodness of layers that see the label"), "{said}");
+    assert!(said.contains("use --readout one-pass"), "{said}");
 }
 
 #[cfg(unix)]

@@ -11,18 +11,13 @@ pub struct Peer {
     /// `m: (O)`.
     pub means: Vec<f32>,
     /// Which units raise their goodness on positive data `(O)`, where others lower it: each has peers of its own kind.
-    /// Empty where all go the same way.
     raising: Vec<bool>,
 }
 
 impl Peer {
     /// For a layer whose units raise their goodness on positive data, or lower it.
-    pub fn new(settings: PeerSettings, mut raising: Vec<bool>) -> Self {
-        let means = vec![settings.initial; raising.len()];
-        if raising.iter().all(|raises| *raises == raising[0]) {
-            raising.clear();
-        }
-        Peer { settings, means, raising }
+    pub fn new(settings: PeerSettings, raising: Vec<bool>) -> Self {
+        Peer { settings, means: vec![settings.initial; raising.len()], raising }
     }
 
     /// As [`add_up`], then [`Peer::push`].
@@ -50,26 +45,16 @@ impl Peer {
             shared.clear();
             return;
         }
-        if self.raising.is_empty() {
-            let average = average(self.means.iter());
-            for (shared, mean) in shared.iter_mut().zip(&self.means) {
-                *shared = strength * (average - mean);
-            }
-            return;
+        let mut kinds = [(0.0, 0.0); 2];
+        for (mean, raises) in self.means.iter().zip(&self.raising) {
+            let (sum, units) = &mut kinds[usize::from(*raises)];
+            (*sum, *units) = (*sum + mean, *units + 1.0);
         }
-        let units = || self.means.iter().zip(&self.raising);
-        let of = |kind: bool| average(units().filter(|(_, raises)| **raises == kind).map(|(mean, _)| mean));
-        let averages = [of(false), of(true)];
-        for (shared, (mean, raises)) in shared.iter_mut().zip(units()) {
+        let averages = kinds.map(|(sum, units)| sum / units);
+        for (shared, (mean, raises)) in shared.iter_mut().zip(self.means.iter().zip(&self.raising)) {
             *shared = strength * (averages[usize::from(*raises)] - mean);
         }
     }
-}
-
-fn average<'m>(means: impl Iterator<Item = &'m f32>) -> f32 {
-    let (mut sum, mut count) = (0.0, 0);
-    means.for_each(|mean| (sum, count) = (sum + mean, count + 1));
-    sum / count as f32
 }
 
 /// `sums = Σ y: (O)` over the first `rows` rows, which are the positive ones. Marks in `alive` the units that were on for some
@@ -106,6 +91,7 @@ mod tests {
         assert_eq!(shared, [-0.125, 0.125]);
         assert_eq!(alive, [1, 0]);
     }
+
     #[test]
     fn peers_go_the_same_way() {
         let settings = PeerSettings { strength: 0.5, momentum: 0.0, initial: 0.0 };

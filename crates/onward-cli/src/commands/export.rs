@@ -4,11 +4,10 @@ use crate::exit::Usage;
 use crate::export::{Described, c, onnx, rust};
 use crate::progress::grouped;
 use crate::terminal;
-use crate::trained::Trained;
+use crate::trained::{Choice, Trained};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use indicatif::DecimalBytes;
-use onward::Readout;
 use onward::checkpoint::write_atomically;
 use std::path::{Path, PathBuf};
 
@@ -40,25 +39,12 @@ enum Format {
     Rust,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Choice {
-    EveryLabel,
-    OnePass,
-    ClassScores,
-}
-
 /// Writes it.
 pub fn run(args: &Args) -> Result<()> {
     let format = format(args)?;
     let trained = Trained::find(&args.trained)?;
     let network = trained.network(false)?;
-    let readout = match args.readout {
-        Some(Choice::EveryLabel) => Readout::EveryLabel,
-        Some(Choice::OnePass) => Readout::OnePass,
-        Some(Choice::ClassScores) => Readout::ClassScores,
-        None => *network.readouts().last().context("the network offers no readout")?,
-    };
-    trained.check(&network, readout)?;
+    let readout = trained.readout(&network, args.readout)?;
     let refused = |problem: String| Usage(format!("{}: {problem}", trained.checkpoint.display()));
     let described = Described::new(&network, readout).map_err(refused)?;
     let name = identifier(&args.out);

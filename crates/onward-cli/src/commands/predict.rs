@@ -1,7 +1,7 @@
 //! `onward predict`: labels and probabilities for files that the network has never seen.
 
 use crate::exit::Usage;
-use crate::trained::Trained;
+use crate::trained::{Choice, Trained};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use onward::{Dataset, Network, Readout, Values};
@@ -25,7 +25,8 @@ pub struct Args {
     /// Run the programs that the network's black boxes name: only for networks that you trust
     #[arg(long)]
     allow_programs: bool,
-    /// How labels are read out [default: one-pass, or every-label where the network has no softmax head]
+    /// How labels are read out [default: by the layers' class scores where there are any, else in one pass where there is a
+    /// head]
     #[arg(long, value_enum)]
     readout: Option<Choice>,
     /// How the predictions are written: CSV with a header, or a JSON object per line
@@ -46,13 +47,6 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Choice {
-    EveryLabel,
-    OnePass,
-    ClassScores,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     Csv,
     Json,
@@ -62,13 +56,7 @@ enum Format {
 pub fn run(args: &Args) -> Result<()> {
     let trained = Trained::find(&args.trained)?;
     let network = trained.network(args.allow_programs)?;
-    let readout = match args.readout {
-        Some(Choice::EveryLabel) => Readout::EveryLabel,
-        Some(Choice::OnePass) => Readout::OnePass,
-        Some(Choice::ClassScores) => Readout::ClassScores,
-        None => *network.readouts().last().unwrap_or(&Readout::EveryLabel),
-    };
-    trained.check(&network, readout)?;
+    let readout = trained.readout(&network, args.readout)?;
     let sink = Sink::open(args.output.as_deref()).with_context(|| args.unwritten())?;
     let rows = Rows::start(args, network.class_names(), sink).with_context(|| args.unwritten())?;
     let mut predictor = Predictor { args, network: &network, readout, rows, left_out: 0 };

@@ -1,6 +1,6 @@
 //! C99: one header, weights as constants, memory of its own; nothing is allocated.
 
-use super::{Activation, Described, Does, IN_TIME, Layer, Of, steps};
+use super::{Activation, Described, Does, IN_TIME, Layer, Of, Then, steps};
 use onward::Readout;
 use onward::normalize::TINY;
 use onward::settings::{LabelPlace, Normalization};
@@ -218,24 +218,18 @@ fn layers(network: &Described, indent: &str, (to, count): (&str, &str)) -> Strin
                 writeln!(text, "{indent}@_quantise({x}, {inputs}, {step:?}f, {most:?}f, {y});")
             }
         };
-        let of = layer.reading.as_ref().map(|reading| reading.of);
-        let read = |text: &mut String, z: &str| {
-            let _ = writeln!(text, "{indent}@_read(@_read_w{l}, @_read_b{l}, {z}, {outputs}, {to}, {count});");
-        };
-        match of {
-            Some(Of::Activity) => read(&mut text, y),
-            Some(Of::Squares) => {
+        for step in network.then(l) {
+            match step {
                 // What the layer has read is needed no more.
-                let _ = writeln!(text, "{indent}@_squares({y}, {outputs}, {x});");
-                read(&mut text, x);
+                Then::Square => {
+                    let _ = writeln!(text, "{indent}@_squares({y}, {outputs}, {x});");
+                }
+                Then::Normalize => normalise(&mut text, indent, network.normalization, y, outputs),
+                Then::Read(of) => {
+                    let z = if of == Of::Squares { x } else { y };
+                    let _ = writeln!(text, "{indent}@_read(@_read_w{l}, @_read_b{l}, {z}, {outputs}, {to}, {count});");
+                }
             }
-            Some(Of::Normalized) | None => {}
-        }
-        if l + 1 < network.layers.len() || of == Some(Of::Normalized) {
-            normalise(&mut text, indent, network.normalization, y, outputs);
-        }
-        if of == Some(Of::Normalized) {
-            read(&mut text, y);
         }
         (x, y) = (y, x);
     }

@@ -73,6 +73,17 @@ pub enum Of {
     Normalized,
 }
 
+/// A step of what is done with a layer's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Its squares are taken, beside it.
+    Square,
+    /// It becomes what the next layer reads.
+    Normalize,
+    /// It, or its squares, are read.
+    Read(Of),
+}
+
 /// What a layer does.
 #[derive(Debug)]
 pub enum Does {
@@ -148,6 +159,23 @@ impl Described {
             layers,
             moments,
         })
+    }
+
+    /// What is done with the answer of layer `l`, in order.
+    pub fn then(&self, l: usize) -> Vec<Then> {
+        let of = self.layers[l].reading.as_ref().map(|reading| reading.of);
+        let mut steps = match of {
+            Some(Of::Activity) => vec![Then::Read(Of::Activity)],
+            Some(Of::Squares) => vec![Then::Square, Then::Read(Of::Squares)],
+            Some(Of::Normalized) | None => Vec::new(),
+        };
+        if l + 1 < self.layers.len() || of == Some(Of::Normalized) {
+            steps.push(Then::Normalize);
+        }
+        if of == Some(Of::Normalized) {
+            steps.push(Then::Read(Of::Normalized));
+        }
+        steps
     }
 
     /// `K`.

@@ -1,6 +1,6 @@
 //! Rust: one module, `core` alone, weights as constant bytes.
 
-use super::{Activation, Described, Does, IN_TIME, Layer, Of, steps};
+use super::{Activation, Described, Does, IN_TIME, Layer, Of, Then, steps};
 use onward::Readout;
 use onward::normalize::TINY;
 use onward::settings::{LabelPlace, Normalization};
@@ -265,24 +265,18 @@ fn layers(network: &Described, indent: &str, to: &str) -> String {
             }
             Does::Quantise { step, most } => writeln!(text, "{indent}quantise({from}, {step:?}, {most:?}, {answer});"),
         };
-        let of = layer.reading.as_ref().map(|reading| reading.of);
-        let read = |text: &mut String, z: &str| {
-            let _ = writeln!(text, "{indent}read(&READ_W{l}, &READ_B{l}, &{z}[..{outputs}], {to});");
-        };
-        match of {
-            Some(Of::Activity) => read(&mut text, y),
-            Some(Of::Squares) => {
+        for step in network.then(l) {
+            match step {
                 // What the layer has read is needed no more.
-                let _ = writeln!(text, "{indent}squares(&{y}[..{outputs}], &mut {x}[..{outputs}]);");
-                read(&mut text, x);
+                Then::Square => {
+                    let _ = writeln!(text, "{indent}squares(&{y}[..{outputs}], &mut {x}[..{outputs}]);");
+                }
+                Then::Normalize => normalise(&mut text, indent, network.normalization, y, format!("[..{outputs}]")),
+                Then::Read(of) => {
+                    let z = if of == Of::Squares { x } else { y };
+                    let _ = writeln!(text, "{indent}read(&READ_W{l}, &READ_B{l}, &{z}[..{outputs}], {to});");
+                }
             }
-            Some(Of::Normalized) | None => {}
-        }
-        if l + 1 < network.layers.len() || of == Some(Of::Normalized) {
-            normalise(&mut text, indent, network.normalization, y, format!("[..{outputs}]"));
-        }
-        if of == Some(Of::Normalized) {
-            read(&mut text, y);
         }
         (x, y) = (y, x);
     }
