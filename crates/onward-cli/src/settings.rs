@@ -190,6 +190,11 @@ pub const SETTINGS: &[Setting] = &[
         "Images are shifted by up to this many pixels each way, anew at each visit.",
     ),
     setting(
+        "augment.mask",
+        Number(0.0, 0.99),
+        "The share of each sample's values that are set to 0, others at each visit, so that no layer relies on a few of them.",
+    ),
+    setting(
         "optimizer.kind",
         Word(&["smoothed", "adam", "one-step"]),
         "How gradients become steps: smoothed (momentum), or Adam; or one sample at a time, in steps that take its goodness to where it should be in every layer at once.",

@@ -35,7 +35,7 @@ impl Network {
         let (mut batch, mut rows) = (Batch::default(), Labelled::default());
         let mut buffers = <[Activity; 2]>::default();
         for start in (0..data.len()).step_by(ROWS) {
-            batch.load(self, data, start..data.len().min(start + ROWS), None);
+            batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
             self.sweep(&rows.as_inputs(&batch, None), self.depth(), &mut buffers, |l, y| {
                 squares[l] += y.squares.iter().map(|&squares| f64::from(squares)).sum::<f64>();

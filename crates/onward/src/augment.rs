@@ -1,6 +1,32 @@
 //! Random changes to training inputs.
 
 use crate::Shape;
+use crate::random::Random;
+use crate::settings::AugmentSettings;
+use rand::RngExt;
+
+impl AugmentSettings {
+    /// Changes `values: (shape)`, a sample, at random: first where it lies, then which of its values are there.
+    pub(crate) fn change(&self, shape: Shape, values: &mut [f32], random: &mut Random, scratch: &mut [f32]) {
+        if self.shift > 0 {
+            let most = self.shift as i32;
+            let (dx, dy) = (random.random_range(-most..=most), random.random_range(-most..=most));
+            scratch.copy_from_slice(values);
+            shift(shape, scratch, dx, dy, values);
+        }
+        if self.mask > 0.0 {
+            mask(values, self.mask, random);
+        }
+    }
+}
+
+/// Masking noise, as denoising autoencoders have it: sets each value to 0 with probability `share`.
+pub fn mask(values: &mut [f32], share: f32, random: &mut Random) {
+    for value in values {
+        let draw: f32 = random.random();
+        *value = if draw < share { 0.0 } else { *value };
+    }
+}
 
 /// Shifts an image by `dx` pixels to the right and `dy` down; what comes into view is 0. `from`, `to`: `(shape)`.
 ///
@@ -26,6 +52,22 @@ pub fn shift(shape: Shape, from: &[f32], dx: i32, dy: i32, to: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::stream;
+
+    #[test]
+    fn a_share_of_the_values_is_masked_and_others_stay() {
+        let mut values: Vec<f32> = (1..=20_000).map(|value| value as f32).collect();
+        let mut random = stream(1, "test", 0);
+        mask(&mut values, 0.3, &mut random);
+        let gone = values.iter().filter(|value| **value == 0.0).count();
+        assert!((5_700..6_300).contains(&gone), "{gone}"); // 4.6 standard deviations
+        assert!(values.iter().zip(1..).all(|(value, n)| *value == 0.0 || *value == n as f32));
+        let first = values.clone();
+        mask(&mut values, 0.3, &mut random);
+        assert_ne!(values, first); // other values at the next visit
+        mask(&mut values, 0.0, &mut random);
+        assert!(values.iter().any(|value| *value > 0.0));
+    }
 
     #[test]
     fn images_move_and_zeros_follow() {

@@ -5,8 +5,7 @@ use crate::engine::vectorised;
 use crate::network::Network;
 use crate::pass::{Codes, Inputs};
 use crate::random::Random;
-use crate::settings::{LabelPlace, Normalization};
-use rand::RngExt;
+use crate::settings::{AugmentSettings, LabelPlace, Normalization};
 use std::ops::Range;
 
 /// `N` samples, laid out as the first layer's inputs `(N, I)` with zeros where the label goes.
@@ -76,44 +75,33 @@ impl Batch {
         });
     }
 
-    /// Reads the samples `which` of `data`, each shifted at random by up to `shift` pixels where a stream is given.
+    /// Reads the samples `which` of `data`.
     ///
     /// # Panics
     /// Where the data does not have the shape that the network was made for.
-    pub fn load(
-        &mut self,
-        network: &Network,
-        data: &Dataset,
-        which: impl ExactSizeIterator<Item = usize>,
-        shift: Option<(usize, &mut Random)>,
-    ) {
-        self.load_as(Layout::of(network), data, which, shift);
+    pub fn load(&mut self, network: &Network, data: &Dataset, which: impl ExactSizeIterator<Item = usize>) {
+        self.load_as(Layout::of(network), data, which, None);
     }
 
+    /// As [`Batch::load`], each sample changed at random as the settings say.
     pub(crate) fn load_as(
         &mut self,
         layout: Layout,
         data: &Dataset,
         which: impl ExactSizeIterator<Item = usize>,
-        shift: Option<(usize, &mut Random)>,
+        mut augment: Option<(AugmentSettings, &mut Random)>,
     ) {
         let Layout { shape, width, first, code } = layout;
         assert_eq!(data.shape(), shape, "the data must have the shape that the network was made for");
-        let (n, mut shift) = (which.len(), shift);
         (self.width, self.first) = (width, first);
-        self.values.resize(n * width, 0.0);
+        self.values.resize(which.len() * width, 0.0);
         self.labels.clear();
-        let mut scratch = vec![0.0; if shift.is_some() { shape.len() } else { 0 }];
+        let mut scratch = vec![0.0; if augment.is_some() { shape.len() } else { 0 }];
         for (sample, row) in which.zip(self.values.chunks_exact_mut(width)) {
             let pixels = &mut row[self.first..];
-            match &mut shift {
-                Some((most, random)) => {
-                    data.read(sample, &mut scratch);
-                    let most = *most as i32;
-                    let (dx, dy) = (random.random_range(-most..=most), random.random_range(-most..=most));
-                    crate::augment::shift(shape, &scratch, dx, dy, pixels);
-                }
-                None => data.read(sample, pixels),
+            data.read(sample, pixels);
+            if let Some((settings, random)) = &mut augment {
+                settings.change(shape, pixels, random, &mut scratch);
             }
             row[..code].fill(0.0);
             self.labels.extend(data.labels().get(sample));
@@ -243,6 +231,39 @@ impl Labelled {
             codes: (classes > 0).then_some(Codes { values: &self.codes, classes }),
             base,
             scale: &self.scale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Shape, Values};
+    use crate::random::stream;
+
+    #[test]
+    fn samples_change_anew_at_each_step_and_alike_at_the_same_one() {
+        let shape = Shape::image(1, 6, 6);
+        let names = vec!["a".into(), "b".into()];
+        let data = Dataset::new(shape, Values::Floats(vec![0.5; 4 * 36]), vec![0, 1, 0, 1], names).unwrap();
+        let layout = Layout { shape, width: 36, first: 0, code: 2 };
+        let load = |settings: AugmentSettings, step: u64| {
+            let (mut batch, mut random) = (Batch::default(), stream(1, "augmentation", step));
+            batch.load_as(layout, &data, [3, 0].into_iter(), Some((settings, &mut random)));
+            assert_eq!(batch.labels, [1, 0]);
+            assert!((0..2).all(|n| batch.sample(n)[..2] == [0.0; 2])); // the label's place
+            batch
+        };
+        let gone = |batch: &Batch| batch.values.iter().filter(|value| **value == 0.0).count() - 4;
+        assert_eq!(gone(&load(AugmentSettings { shift: 0, mask: 0.0 }, 0)), 0);
+        for settings in [AugmentSettings { shift: 0, mask: 0.4 }, AugmentSettings { shift: 2, mask: 0.2 }] {
+            let batch = load(settings, 0);
+            assert!((8..60).contains(&gone(&batch)), "{}", gone(&batch));
+            assert_ne!(batch.sample(0), batch.sample(1));
+            assert_eq!(batch.values, load(settings, 0).values);
+            assert_ne!(batch.values, load(settings, 1).values);
+            let squares: Vec<f32> = (0..2).map(|n| batch.sample(n).iter().map(|x| x * x).sum()).collect();
+            assert_eq!(batch.squares, squares);
         }
     }
 }

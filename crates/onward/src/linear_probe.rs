@@ -113,7 +113,7 @@ impl Network {
         mut each: impl FnMut(usize, &Inputs<'_>, &[u32]),
     ) -> Result<()> {
         let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), <[Activity; 2]>::default());
-        batch.load(self, data, samples.iter().copied(), None);
+        batch.load(self, data, samples.iter().copied());
         rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
         let first = rows.as_inputs(&batch, None);
         each(0, &first, &batch.labels);

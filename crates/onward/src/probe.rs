@@ -72,7 +72,7 @@ impl Network {
         let tried = self.label_width();
         let chunk = (ROWS / (2 + tried)).max(2);
         for start in (0..data.len()).step_by(chunk) {
-            batch.load(self, data, start..data.len().min(start + chunk), None);
+            batch.load(self, data, start..data.len().min(start + chunk));
             let n = batch.len();
             if self.is_recurrent() {
                 let negative = self.probe_moments(&mut batch, &mut *negatives, start as u64, &mut probe.layers);
@@ -165,7 +165,7 @@ impl Network {
         let (mut batch, mut rows, mut buffers) = (Batch::default(), Labelled::default(), <[Activity; 2]>::default());
         let mut scores = Vec::new();
         for start in (0..data.len()).step_by(ROWS) {
-            batch.load(self, data, start..data.len().min(start + ROWS), None);
+            batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
             let first = rows.as_inputs(&batch, None);
             for ((l, stage), layer) in self.stages().iter().enumerate().zip(&mut *layers) {

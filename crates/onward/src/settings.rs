@@ -619,11 +619,20 @@ impl NegativesKind {
 }
 
 /// Random changes to the training inputs, drawn anew at each visit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentSettings {
     /// Images are shifted by up to this many pixels each way; 0 to half the image.
     pub shift: usize,
+    /// The share of a sample's values that are set to 0 (masking noise), 0 to below 1. The label stays.
+    pub mask: f32,
+}
+
+impl AugmentSettings {
+    /// Whether anything is changed.
+    pub fn is_on(&self) -> bool {
+        self.shift > 0 || self.mask > 0.0
+    }
 }
 
 /// How gradients become steps.
@@ -869,6 +878,7 @@ impl Recipe {
         range("network.label_strength", self.network.label_strength, 0.01, 100.0)?;
         range("network.freedom", self.network.freedom, 0.1, 1_000.0)?;
         range("network.dropout", self.network.dropout, 0.0, BELOW_1)?;
+        range("augment.mask", self.augment.mask, 0.0, BELOW_1)?;
         if let Threshold::Value(theta) = self.goodness.threshold {
             range("goodness.threshold", theta, -1e9, 1e9)?;
         }

@@ -55,7 +55,7 @@ fn the_window_moves_on_by_what_the_net_says() {
     let data = text(2);
     let network = Network::new(sleeper(), SHAPE, data.classes()).unwrap();
     let mut batch = Batch::default();
-    batch.load(&network, &data, 0..2, None);
+    batch.load(&network, &data, 0..2);
     let sure = |symbols: [usize; 2]| {
         let mut p = vec![0.0; 2 * SYMBOLS];
         symbols.iter().enumerate().for_each(|(n, symbol)| p[n * SYMBOLS + symbol] = 1.0);
@@ -97,7 +97,7 @@ fn windows_start_anew_one_after_another() {
     let data = text(3);
     let network = Network::new(sleeper(), SHAPE, data.classes()).unwrap();
     let mut batch = Batch::default();
-    batch.load(&network, &data, 0..3, None);
+    batch.load(&network, &data, 0..3);
     // A net that says nothing but 3, which none of the three windows holds.
     let answers = [0.0, 0.0, 0.0, 1.0].repeat(3);
     let (shape, classes) = (SHAPE, SYMBOLS);

@@ -41,6 +41,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
     add("uniform, no head", |r| (r.negatives.kind, r.head.enabled) = (NegativesKind::Uniform, false));
     add("adam", |r| (r.optimizer.kind, r.optimizer.rate) = (OptimizerKind::Adam, 0.003));
     add("dropout", |r| r.network.dropout = 0.1);
+    add("masks", |r| r.augment.mask = 0.2);
     add("lower", |r| (r.goodness.raise, r.optimizer.rate) = (false.into(), 0.003));
     add("groups", |r| (r.goodness.groups, r.goodness.raise) = (4, Raise(0.5)));
     add("groups, bf16, dropout", |r| {

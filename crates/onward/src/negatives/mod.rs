@@ -135,7 +135,7 @@ mod tests {
         recipe.network.layers = vec![1.into()];
         let network = Network::new(recipe, shape, &names).unwrap();
         let mut batch = Batch::default();
-        batch.load(&network, &data, 0..n, None);
+        batch.load(&network, &data, 0..n);
         batch
     }
 

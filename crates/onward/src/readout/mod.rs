@@ -126,7 +126,7 @@ impl Network {
         let chunk = (ROWS / rows_each).max(1);
         let (mut batch, mut buffers) = (Batch::default(), Default::default());
         for start in (0..data.len()).step_by(chunk) {
-            batch.load(self, data, start..data.len().min(start + chunk), None);
+            batch.load(self, data, start..data.len().min(start + chunk));
             let mut scores = match readout {
                 Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, &batch),
                 Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),

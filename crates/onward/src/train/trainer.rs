@@ -547,7 +547,7 @@ impl Trainer {
 
 /// Loads samples as the lowest layer reads them, changed at random as the recipe says.
 fn load(recipe: &Recipe, layout: Layout, to: &mut Batch, data: &Dataset, step: u64, which: &[u32]) {
-    let mut shifts = stream(recipe.seed.0, "augmentation", step);
-    let shift = (recipe.augment.shift > 0).then_some((recipe.augment.shift, &mut shifts));
-    to.load_as(layout, data, which.iter().map(|&n| n as usize), shift);
+    let mut random = stream(recipe.seed.0, "augmentation", step);
+    let augment = recipe.augment.is_on().then_some((recipe.augment, &mut random));
+    to.load_as(layout, data, which.iter().map(|&n| n as usize), augment);
 }
