@@ -49,11 +49,10 @@ pub fn run(args: &Args) -> Result<()> {
     let described = Described::new(&network, readout).map_err(refused)?;
     let name = identifier(&args.out);
     let contents = match format {
-        Format::Onnx => onnx::model(&described),
-        Format::C => c::header(&described, &name).map(String::into_bytes),
-        Format::Rust => rust::module(&described).map(String::into_bytes),
-    }
-    .map_err(refused)?;
+        Format::Onnx => onnx::model(&described).map_err(refused)?,
+        Format::C => c::header(&described, &name).into_bytes(),
+        Format::Rust => rust::module(&described).into_bytes(),
+    };
     write_atomically(&args.out, &contents)
         .with_context(|| format!("{}: it could not be written", args.out.display()))?;
     let margin = network.recipe().readout.margin;

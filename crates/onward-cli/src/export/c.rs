@@ -1,10 +1,11 @@
 //! C99: one header, weights as constants, memory of its own; nothing is allocated.
 
-use super::{Activation, Described, Does, IN_TIME, Layer, Of, Then, steps};
+use super::program::{Call, Memory, Place, Program};
+use super::{Activation, Described, Does, Layer, steps};
 use onward::Readout;
 use onward::normalize::TINY;
 use onward::settings::{LabelPlace, Normalization};
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 /// What every header has; `@` stands for the name.
 const FUNCTIONS: &str = "\
@@ -78,25 +79,22 @@ static inline void @_softmax(float *p) {
 ";
 
 /// The header; names begin with `name`.
-pub fn header(network: &Described, name: &str) -> Result<String, String> {
-    if network.moments.is_some() {
-        return Err(IN_TIME.into());
-    }
-    let (upper, classes) = (name.to_uppercase(), network.classes());
-    let widest = network.layers.iter().map(|layer| layer.outputs).chain([network.sample_width()]).max().unwrap_or(1);
+pub fn header(network: &Described, name: &str) -> String {
+    let (upper, classes, program) = (name.to_uppercase(), network.classes(), Program::of(network));
     let mut text = format!(
         "/* A network trained by Onward, read out {}. Needs C99, {}; allocates nothing.\n\n   \
          {name}_predict(x, probabilities): x holds {upper}_INPUTS values, {};\n   \
          probabilities receives {upper}_CLASSES numbers that sum to 1, in the order of {name}_class_names.\n   \
-         Its working memory is static: one call at a time. */\n\n\
+         Its working memory, {} bytes, is static: one call at a time. */\n\n\
          #ifndef {upper}_H\n#define {upper}_H\n\n#include <math.h>\n#include <stdint.h>\n\n\
-         #define {upper}_INPUTS {}\n#define {upper}_CLASSES {classes}\n#define {upper}_WIDEST {widest}\n\n",
+         #define {upper}_INPUTS {}\n#define {upper}_CLASSES {classes}\n\n",
         network.readout,
         match network.activation {
             Activation::Relu => "sqrtf and expf",
             Activation::StudentT { .. } => "sqrtf, expf and logf",
         },
         network.expects(),
+        4 * program.numbers(),
         network.shape.len(),
     );
     let names: Vec<String> = network.classes.iter().map(|class| literal(class)).collect();
@@ -131,16 +129,9 @@ pub fn header(network: &Described, name: &str) -> Result<String, String> {
     text.push_str(&activation(network.activation).replace('@', name));
     text.push_str(&functions.replace('@', name));
     text.push_str(&show(network).replace('@', name));
-    let mut predict = match network.readout {
-        Readout::OnePass | Readout::ClassScores => one_pass(network),
-        Readout::EveryLabel => every_label(network),
-    };
-    for size in ["CLASSES", "WIDEST"] {
-        predict = predict.replace(size, &format!("{upper}_{size}"));
-    }
-    text.push_str(&predict.replace('@', name));
+    text.push_str(&predict(network, &program).replace("CLASSES", &format!("{upper}_CLASSES")).replace('@', name));
     let _ = writeln!(text, "\n#endif");
-    Ok(text)
+    text
 }
 
 /// What a unit makes of its inputs' sum.
@@ -184,72 +175,96 @@ fn show(network: &Described) -> String {
         );
     }
     text.push_str("    (void)label;\n");
-    normalise(&mut text, "    ", network.input_normalization, "y", network.sample_width());
+    text.push_str(&normalise("    ", network.input_normalization, "y", network.sample_width()));
     text + "}\n"
 }
 
-fn normalise(text: &mut String, indent: &str, kind: Normalization, y: &str, n: impl Display) {
-    if let Some((centre, mean)) = steps(kind) {
-        let _ = writeln!(text, "{indent}@_normalise({y}, {n}, {}, {});", i32::from(centre), i32::from(mean));
-    }
+fn normalise(indent: &str, kind: Normalization, y: &str, n: usize) -> String {
+    steps(kind).map_or(String::new(), |(centre, mean)| {
+        format!("{indent}@_normalise({y}, {n}, {}, {});\n", i32::from(centre), i32::from(mean))
+    })
 }
 
-const PREDICT: &str = "
-/* x: the inputs; probabilities: one of each class. */
-static inline void @_predict(const float *x, float *probabilities) {
-    static float a[WIDEST], b[WIDEST];
-";
-
-/// Layer after layer, and what is read of each added to `count` scores at `to`.
-fn layers(network: &Described, indent: &str, (to, count): (&str, &str)) -> String {
-    let mut text = String::new();
-    let (mut x, mut y) = ("a", "b");
-    for (l, layer) in network.layers.iter().enumerate() {
-        let Layer { inputs, outputs, .. } = layer;
-        let _ = match &layer.does {
-            Does::Dense { .. } => writeln!(text, "{indent}@_dense(@_w{l}, @_b{l}, {x}, {inputs}, {y}, {outputs});"),
-            Does::Fields { places, length, shared, .. } => writeln!(
-                text,
-                "{indent}@_fields(@_w{l}, @_b{l}, @_see{l}, {x}, {places}, {length}, {y}, {}, {});",
-                outputs / places,
-                i32::from(*shared)
-            ),
-            Does::Quantise { step, most } => {
-                writeln!(text, "{indent}@_quantise({x}, {inputs}, {step:?}f, {most:?}f, {y});")
-            }
-        };
-        for step in network.then(l) {
-            match step {
-                // What the layer has read is needed no more.
-                Then::Square => {
-                    let _ = writeln!(text, "{indent}@_squares({y}, {outputs}, {x});");
-                }
-                Then::Normalize => normalise(&mut text, indent, network.normalization, y, outputs),
-                Then::Read(of) => {
-                    let z = if of == Of::Squares { x } else { y };
-                    let _ = writeln!(text, "{indent}@_read(@_read_w{l}, @_read_b{l}, {z}, {outputs}, {to}, {count});");
-                }
-            }
+/// The function that does it all.
+fn predict(network: &Described, program: &Program) -> String {
+    let mut text = "\n/* x: the inputs; probabilities: one of each class. */\n\
+                    static inline void @_predict(const float *x, float *probabilities) {\n"
+        .to_owned();
+    for (memory, numbers) in &program.memory {
+        let _ = writeln!(text, "    static float {}[{numbers}];", name(*memory));
+    }
+    match network.readout {
+        Readout::OnePass | Readout::ClassScores => {
+            text.push_str("    const int32_t label = -1;\n");
+            text.push_str("    for (int32_t k = 0; k < CLASSES; k++) probabilities[k] = 0;\n");
+            text.push_str(&calls(network, program, "    ", "probabilities, CLASSES"));
         }
-        (x, y) = (y, x);
+        Readout::EveryLabel => {
+            text.push_str("    for (int32_t label = 0; label < CLASSES; label++) {\n        float score = 0;\n");
+            text.push_str(&calls(network, program, "        ", "&score, 1"));
+            let _ = writeln!(text, "        probabilities[label] = score / {};\n    }}", program.moments);
+        }
+    }
+    text + "    @_softmax(probabilities);\n}\n"
+}
+
+fn calls(network: &Described, program: &Program, indent: &str, scores: &str) -> String {
+    let mut text = String::new();
+    for pass in &program.passes {
+        let within = if pass.times > 1 { format!("{indent}    ") } else { indent.to_owned() };
+        let body: String = pass.calls.iter().map(|call| spelled(network, *call, &within, scores)).collect();
+        text.push_str(&match pass.times {
+            1 => body,
+            times => format!("{indent}for (int32_t moment = 0; moment < {times}; moment++) {{\n{body}{indent}}}\n"),
+        });
     }
     text
 }
 
-fn one_pass(network: &Described) -> String {
-    let body = layers(network, "    ", ("probabilities", "CLASSES"));
-    format!(
-        "{PREDICT}    for (int32_t k = 0; k < CLASSES; k++) probabilities[k] = 0;\n    @_show(x, -1, a);\n{body}    \
-         @_softmax(probabilities);\n}}\n"
-    )
+fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> String {
+    let line = match call {
+        Call::Show(to) => format!("@_show(x, label, {});", at(to)),
+        Call::Answer { l, x, y } => answer(&network.layers[l], l, x, y),
+        Call::Squares { of, to } => format!("@_squares({}, {}, {});", at(of), of.len, at(to)),
+        Call::Normalize(y) => return normalise(indent, network.normalization, &at(y), y.len),
+        Call::Read { l, of } => format!("@_read(@_read_w{l}, @_read_b{l}, {}, {}, {scores});", at(of), of.len),
+        Call::Copy { of, to } => format!("for (int32_t i = 0; i < {}; i++) ({})[i] = {}[i];", of.len, at(to), at(of)),
+        Call::Clear(place) => format!("for (int32_t i = 0; i < {}; i++) ({})[i] = 0;", place.len, at(place)),
+        Call::Label { to, strength } => {
+            format!("for (int32_t k = 0; k < CLASSES; k++) ({})[k] = k == label ? {strength:?}f : 0;", at(to))
+        }
+        Call::Mix { state, answer, keep } => {
+            let (n, state, answer, take) = (state.len, at(state), at(answer), 1.0 - keep);
+            format!("for (int32_t i = 0; i < {n}; i++) {state}[i] = {keep:?}f * {state}[i] + {take:?}f * {answer}[i];")
+        }
+    };
+    format!("{indent}{line}\n")
 }
 
-fn every_label(network: &Described) -> String {
-    let body = layers(network, "        ", ("&score", "1"));
-    format!(
-        "{PREDICT}    for (int32_t label = 0; label < CLASSES; label++) {{\n        float score = 0;\n        \
-         @_show(x, label, a);\n{body}        probabilities[label] = score;\n    }}\n    @_softmax(probabilities);\n}}\n"
-    )
+fn answer(layer: &Layer, l: usize, x: Place, y: Place) -> String {
+    let (Layer { inputs, outputs, .. }, x, y) = (layer, at(x), at(y));
+    match &layer.does {
+        Does::Dense { .. } => format!("@_dense(@_w{l}, @_b{l}, {x}, {inputs}, {y}, {outputs});"),
+        Does::Fields { places, length, shared, .. } => {
+            let (channels, shared) = (outputs / places, i32::from(*shared));
+            format!("@_fields(@_w{l}, @_b{l}, @_see{l}, {x}, {places}, {length}, {y}, {channels}, {shared});")
+        }
+        Does::Quantise { step, most } => format!("@_quantise({x}, {inputs}, {step:?}f, {most:?}f, {y});"),
+    }
+}
+
+fn name(memory: Memory) -> String {
+    match memory {
+        Memory::A => "a".into(),
+        Memory::B => "b".into(),
+        Memory::Heard(l) => format!("heard{l}"),
+        Memory::State(l) => format!("state{l}"),
+    }
+}
+
+/// Where some numbers start.
+fn at(place: Place) -> String {
+    if place.from == 0 { name(place.memory) } else { format!("{} + {}", name(place.memory), place.from) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod c;
 pub mod onnx;
+mod program;
 mod protobuf;
 pub mod rust;
 
@@ -71,17 +72,6 @@ pub enum Of {
     Squares,
     /// What the next layer reads.
     Normalized,
-}
-
-/// A step of what is done with a layer's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Its squares are taken, beside it.
-    Square,
-    /// It becomes what the next layer reads.
-    Normalize,
-    /// It, or its squares, are read.
-    Read(Of),
 }
 
 /// What a layer does.
@@ -161,23 +151,6 @@ impl Described {
         })
     }
 
-    /// What is done with the answer of layer `l`, in order.
-    pub fn then(&self, l: usize) -> Vec<Then> {
-        let of = self.layers[l].reading.as_ref().map(|reading| reading.of);
-        let mut steps = match of {
-            Some(Of::Activity) => vec![Then::Read(Of::Activity)],
-            Some(Of::Squares) => vec![Then::Square, Then::Read(Of::Squares)],
-            Some(Of::Normalized) | None => Vec::new(),
-        };
-        if l + 1 < self.layers.len() || of == Some(Of::Normalized) {
-            steps.push(Then::Normalize);
-        }
-        if of == Some(Of::Normalized) {
-            steps.push(Then::Read(Of::Normalized));
-        }
-        steps
-    }
-
     /// `K`.
     pub fn classes(&self) -> usize {
         self.classes.len()
@@ -215,10 +188,6 @@ impl Described {
         format!("{values} as in training: pixels divided by 255, other numbers as they were")
     }
 }
-
-/// Why only ONNX can hold some networks.
-const IN_TIME: &str = "the every-label readout of a recurrent network runs for several moments, which is written as ONNX only: \
-                       use --format onnx or --readout one-pass";
 
 /// A layer's logit, or that of each of its groups, of `O = units` activities. It is linear in them or in their squares, so its
 /// slope where all are 1 says what each counts.

@@ -1,10 +1,11 @@
 //! Rust: one module, `core` alone, weights as constant bytes.
 
-use super::{Activation, Described, Does, IN_TIME, Layer, Of, Then, steps};
+use super::program::{Call, Memory, Place, Program};
+use super::{Activation, Described, Does, steps};
 use onward::Readout;
 use onward::normalize::TINY;
-use onward::settings::{LabelPlace, Normalization};
-use std::fmt::{Display, Write};
+use onward::settings::LabelPlace;
+use std::fmt::Write;
 
 /// What every module has.
 const FUNCTIONS: &str = r#"
@@ -137,20 +138,17 @@ fn exponential(x: f32) -> f32 {
 "#;
 
 /// The module.
-pub fn module(network: &Described) -> Result<String, String> {
-    if network.moments.is_some() {
-        return Err(IN_TIME.into());
-    }
-    let widest = network.layers.iter().map(|layer| layer.outputs).chain([network.sample_width()]).max().unwrap_or(1);
+pub fn module(network: &Described) -> String {
+    let program = Program::of(network);
     let mut text = format!(
         "//! A network trained by Onward, read out {}. Needs `core` alone; its working memory, {} bytes, is on the stack.\n\n\
          #![allow(dead_code, clippy::all)]\n\n\
          /// Values that [`predict`] reads: {}.\npub const INPUTS: usize = {};\n\
          /// Classes that it tells apart.\npub const CLASSES: usize = {};\n\
          /// Their names.\npub static CLASS_NAMES: [&str; CLASSES] = {:?};\n\n\
-         const WIDEST: usize = {widest};\nconst TINY: f32 = {TINY:?};\n",
+         const TINY: f32 = {TINY:?};\n",
         network.readout,
-        8 * widest,
+        4 * program.numbers(),
         network.expects(),
         network.shape.len(),
         network.classes(),
@@ -186,11 +184,8 @@ pub fn module(network: &Described) -> Result<String, String> {
     text.push_str(FUNCTIONS);
     text.push_str(&activation(network.activation));
     text.push_str(&show(network));
-    text.push_str(&match network.readout {
-        Readout::OnePass | Readout::ClassScores => one_pass(network),
-        Readout::EveryLabel => every_label(network),
-    });
-    Ok(text)
+    text.push_str(&predict(network, &program));
+    text
 }
 
 /// What Student's t-distribution needs.
@@ -234,67 +229,95 @@ fn show(network: &Described) -> String {
         );
     }
     text.push_str("    let _ = label;\n");
-    normalise(&mut text, "    ", network.input_normalization, "y", "");
+    if let Some((centre, mean)) = steps(network.input_normalization) {
+        let _ = writeln!(text, "    normalise(y, {centre}, {mean});");
+    }
     text + "}\n"
 }
 
-fn normalise(text: &mut String, indent: &str, kind: Normalization, y: &str, part: impl Display) {
-    if let Some((centre, mean)) = steps(kind) {
-        let y = if y == "y" { y.to_owned() } else { format!("&mut {y}{part}") };
-        let _ = writeln!(text, "{indent}normalise({y}, {centre}, {mean});");
-    }
-}
-
-const PREDICT: &str = "
+/// The function that does it all.
+fn predict(network: &Described, program: &Program) -> String {
+    let mut text = "
 /// The probability of each class.
 pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
-    let (mut a, mut b) = ([0.0f32; WIDEST], [0.0f32; WIDEST]);
-";
-
-/// Layer after layer, and what is read of each added to the scores at `to`.
-fn layers(network: &Described, indent: &str, to: &str) -> String {
-    let mut text = String::new();
-    let (mut x, mut y) = ("a", "b");
-    for (l, layer) in network.layers.iter().enumerate() {
-        let Layer { inputs, outputs, .. } = layer;
-        let (from, answer) = (format!("&{x}[..{inputs}]"), format!("&mut {y}[..{outputs}]"));
-        let _ = match &layer.does {
-            Does::Dense { .. } => writeln!(text, "{indent}dense(&W{l}, &B{l}, {from}, {answer});"),
-            Does::Fields { places, length, shared, .. } => {
-                writeln!(text, "{indent}fields(&W{l}, &B{l}, &SEE{l}, {from}, {places}, {length}, {answer}, {shared});")
-            }
-            Does::Quantise { step, most } => writeln!(text, "{indent}quantise({from}, {step:?}, {most:?}, {answer});"),
-        };
-        for step in network.then(l) {
-            match step {
-                // What the layer has read is needed no more.
-                Then::Square => {
-                    let _ = writeln!(text, "{indent}squares(&{y}[..{outputs}], &mut {x}[..{outputs}]);");
-                }
-                Then::Normalize => normalise(&mut text, indent, network.normalization, y, format!("[..{outputs}]")),
-                Then::Read(of) => {
-                    let z = if of == Of::Squares { x } else { y };
-                    let _ = writeln!(text, "{indent}read(&READ_W{l}, &READ_B{l}, &{z}[..{outputs}], {to});");
-                }
-            }
+"
+    .to_owned();
+    for (memory, numbers) in &program.memory {
+        let _ = writeln!(text, "    let mut {} = [0.0f32; {numbers}];", name(*memory));
+    }
+    match network.readout {
+        Readout::OnePass | Readout::ClassScores => {
+            text.push_str("    let label = None;\n    *probabilities = [0.0; CLASSES];\n");
+            text.push_str(&calls(network, program, "    ", "probabilities"));
         }
-        (x, y) = (y, x);
+        Readout::EveryLabel => {
+            text.push_str("    for k in 0..CLASSES {\n        let (label, mut score) = (Some(k), [0.0]);\n");
+            text.push_str(&calls(network, program, "        ", "&mut score"));
+            let _ = writeln!(text, "        probabilities[k] = score[0] / {:?};\n    }}", program.moments as f32);
+        }
+    }
+    text + "    softmax(probabilities);\n}\n"
+}
+
+fn calls(network: &Described, program: &Program, indent: &str, scores: &str) -> String {
+    let mut text = String::new();
+    for pass in &program.passes {
+        let within = if pass.times > 1 { format!("{indent}    ") } else { indent.to_owned() };
+        let body: String = pass.calls.iter().map(|call| spelled(network, *call, &within, scores)).collect();
+        text.push_str(&match pass.times {
+            1 => body,
+            times => format!("{indent}for _ in 0..{times} {{\n{body}{indent}}}\n"),
+        });
     }
     text
 }
 
-fn one_pass(network: &Described) -> String {
-    let (body, width) = (layers(network, "    ", "probabilities"), network.sample_width());
-    format!(
-        "{PREDICT}    *probabilities = [0.0; CLASSES];\n    show(x, None, &mut a[..{width}]);\n{body}    \
-         softmax(probabilities);\n}}\n"
-    )
+fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> String {
+    let line = match call {
+        Call::Show(to) => format!("show(x, label, &mut {});", at(to)),
+        Call::Answer { l, x, y } => answer(&network.layers[l].does, l, &at(x), &at(y)),
+        Call::Squares { of, to } => format!("squares(&{}, &mut {});", at(of), at(to)),
+        Call::Normalize(y) => match steps(network.normalization) {
+            Some((centre, mean)) => format!("normalise(&mut {}, {centre}, {mean});", at(y)),
+            None => return String::new(),
+        },
+        Call::Read { l, of } => format!("read(&READ_W{l}, &READ_B{l}, &{}, {scores});", at(of)),
+        Call::Copy { of, to } => format!("{}.copy_from_slice(&{});", at(to), at(of)),
+        Call::Clear(place) => format!("{}.fill(0.0);", at(place)),
+        Call::Label { to, strength } => {
+            let to = at(to);
+            format!(
+                "{to}.iter_mut().enumerate().for_each(|(k, y)| *y = if label == Some(k) {{ {strength:?} }} else {{ 0.0 }});"
+            )
+        }
+        Call::Mix { state, answer, keep } => {
+            let (state, answer, take) = (at(state), at(answer), 1.0 - keep);
+            format!("{state}.iter_mut().zip(&{answer}).for_each(|(s, y)| *s = {keep:?} * *s + {take:?} * y);")
+        }
+    };
+    format!("{indent}{line}\n")
 }
 
-fn every_label(network: &Described) -> String {
-    let (body, width) = (layers(network, "        ", "core::slice::from_mut(probability)"), network.sample_width());
-    format!(
-        "{PREDICT}    for (label, probability) in probabilities.iter_mut().enumerate() {{\n        *probability = 0.0;\n        \
-         show(x, Some(label), &mut a[..{width}]);\n{body}    }}\n    softmax(probabilities);\n}}\n"
-    )
+fn answer(does: &Does, l: usize, x: &str, y: &str) -> String {
+    match does {
+        Does::Dense { .. } => format!("dense(&W{l}, &B{l}, &{x}, &mut {y});"),
+        Does::Fields { places, length, shared, .. } => {
+            format!("fields(&W{l}, &B{l}, &SEE{l}, &{x}, {places}, {length}, &mut {y}, {shared});")
+        }
+        Does::Quantise { step, most } => format!("quantise(&{x}, {step:?}, {most:?}, &mut {y});"),
+    }
+}
+
+fn name(memory: Memory) -> String {
+    match memory {
+        Memory::A => "a".into(),
+        Memory::B => "b".into(),
+        Memory::Heard(l) => format!("heard{l}"),
+        Memory::State(l) => format!("state{l}"),
+    }
+}
+
+/// Some numbers, as a slice.
+fn at(place: Place) -> String {
+    format!("{}[{}..{}]", name(place.memory), place.from, place.from + place.len)
 }
