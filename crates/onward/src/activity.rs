@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::pass::Activity;
 use crate::readout::ROWS;
+use std::ops::ControlFlow;
 
 /// A layer's activity on some samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,11 +38,13 @@ impl Network {
         for start in (0..data.len()).step_by(ROWS) {
             batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
-            self.sweep(&rows.as_inputs(&batch, None), self.depth(), &mut buffers, |l, y| {
+            self.ascend(&rows.as_inputs(&batch, None), &mut buffers, |l, stage, y| {
                 squares[l] += y.squares.iter().map(|&squares| f64::from(squares)).sum::<f64>();
                 for row in y.values.chunks_exact(y.width()) {
                     on[l].iter_mut().zip(row).for_each(|(on, y)| *on |= *y != 0.0);
                 }
+                stage.normalization.apply(y);
+                ControlFlow::Continue(())
             });
         }
         let of_layer = |(on, squares): (Vec<bool>, f64)| LayerActivity {
@@ -55,7 +58,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{LabelPlace, NegativesKind, Precision};
+    use crate::settings::{LabelPlace, NegativesKind, Normalization, Precision};
     use crate::tensor::{Numbers, Tensor};
     use crate::{Recipe, Shape, Values};
 
@@ -64,7 +67,8 @@ mod tests {
         let mut recipe = Recipe::default();
         (recipe.network.layers, recipe.network.label) = (vec![3.into()], LabelPlace::None);
         (recipe.engine.precision, recipe.negatives.kind) = (Precision::Reference, NegativesKind::Hybrid);
-        recipe.network.input_normalization = crate::settings::Normalization::None;
+        recipe.network.normalization = Normalization::Layer; // what is passed on is nowhere 0
+        recipe.network.input_normalization = Normalization::None;
         let mut network = Network::new(recipe, Shape::features(2), &["a", "b"].map(String::from)).unwrap();
         let layer = &mut network.stages[0].layer;
         let mut tensors: Vec<Tensor> = layer.tensors();

@@ -17,7 +17,7 @@ use crate::settings::{
 };
 use crate::train::check_head;
 use rand_distr::{Distribution, StandardNormal};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 /// One hidden layer with everything that is local to it.
@@ -317,9 +317,27 @@ impl Network {
         project(&self.stages[0], self.input_normalization(), batch, base)
     }
 
-    /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it. The
-    /// buffers take turns: two serve any depth, and as many as there are
-    /// layers keep every activity.
+    /// Carries `x` up, layer after layer. `then` gets each answer, makes it what the next layer is to read
+    /// ([`Stage::normalization`]), and says whether to go on. The buffers take turns: two serve any depth, and as many as there
+    /// are layers keep every activity.
+    pub(crate) fn ascend(
+        &self,
+        x: &Inputs<'_>,
+        buffers: &mut [Activity],
+        mut then: impl FnMut(usize, &Stage, &mut Activity) -> ControlFlow<()>,
+    ) {
+        for (l, stage) in self.stages.iter().enumerate() {
+            let (below, y) = take_turns(buffers, l);
+            let x = if l == 0 { x } else { &below };
+            y.resize(x.rows(), stage.layer.outputs());
+            stage.layer.forward(x, y);
+            if then(l, stage, y).is_break() {
+                break;
+            }
+        }
+    }
+
+    /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it.
     pub(crate) fn sweep(
         &self,
         x: &Inputs<'_>,
@@ -327,13 +345,11 @@ impl Network {
         buffers: &mut [Activity],
         mut read: impl FnMut(usize, &Activity),
     ) {
-        for (l, stage) in self.stages[..layers].iter().enumerate() {
-            let (below, y) = take_turns(buffers, l);
-            y.resize(x.rows(), stage.layer.outputs());
-            stage.layer.forward(if l == 0 { x } else { &below }, y);
+        self.ascend(x, buffers, |l, stage, y| {
             stage.normalization.apply(y);
             read(l, y);
-        }
+            if l + 1 < layers { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
     }
 }
 

@@ -5,12 +5,13 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::goodness::Measure;
 use crate::negatives::{self, Negative, Negatives, Positive};
-use crate::network::{Network, take_turns};
+use crate::network::Network;
 use crate::pass::Activity;
 use crate::random::stream;
 use crate::readout::{ROWS, best, softmax};
 use crate::recurrent::{self, Held, States};
 use crate::settings::Rule;
+use std::ops::ControlFlow;
 
 /// Rounds of negatives drawn where each depends on the one before: as many as make a text all the net's own.
 const ROUNDS: usize = 10;
@@ -112,16 +113,13 @@ impl Network {
             let mut base = Vec::new();
             let base = self.project(&batch, &mut base);
             let first = rows.as_inputs(&batch, base);
-            for (l, stage) in self.stages().iter().enumerate() {
-                let (below, y) = take_turns(&mut buffers, l);
-                let x = if l == 0 { &first } else { &below };
-                y.resize(x.rows(), stage.layer.outputs());
-                stage.layer.forward(x, y);
+            self.ascend(&first, &mut buffers, |l, stage, y| {
                 if stage.layer.learns() {
                     probe.layers[l].take(&stage.measure, y, n, tried);
                 }
                 stage.normalization.apply(y);
-            }
+                ControlFlow::Continue(())
+            });
             append(&mut probe.negative.labels, negative.labels);
             append(&mut probe.negative.inputs, negative.inputs);
         }
@@ -168,18 +166,15 @@ impl Network {
             batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
             let first = rows.as_inputs(&batch, None);
-            for ((l, stage), layer) in self.stages().iter().enumerate().zip(&mut *layers) {
-                let (below, y) = take_turns(&mut buffers, l);
-                let x = if l == 0 { &first } else { &below };
-                y.resize(x.rows(), stage.layer.outputs());
-                stage.layer.forward(x, y);
+            self.ascend(&first, &mut buffers, |l, stage, y| {
                 if stage.layer.learns() {
                     stage.class_scores(y, 0..batch.len(), &mut scores);
-                    layer.take_scores(&scores, &batch.labels);
-                    layer.note_alive(y, batch.len());
+                    layers[l].take_scores(&scores, &batch.labels);
+                    layers[l].note_alive(y, batch.len());
                 }
                 stage.normalization.apply(y);
-            }
+                ControlFlow::Continue(())
+            });
         }
     }
 

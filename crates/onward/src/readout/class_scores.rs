@@ -1,7 +1,7 @@
 //! One pass without a label: layers that tell the label themselves add up their class scores.
 
 use crate::batch::{Batch, Label, Labelled};
-use crate::network::{Network, take_turns};
+use crate::network::Network;
 use crate::pass::Activity;
 use crate::readout::exit::Exit;
 
@@ -13,11 +13,7 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
     let (mut scores, mut part) = (vec![0.0; batch.len() * classes], Vec::new());
     let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
     let rows = rows.as_inputs(batch, None);
-    for (l, stage) in network.stages().iter().enumerate() {
-        let (below, y) = take_turns(buffers, l);
-        let x = if l == 0 { &rows } else { &below };
-        y.resize(x.rows(), stage.layer.outputs());
-        stage.layer.forward(x, y);
+    network.ascend(&rows, buffers, |l, stage, y| {
         if l >= first && stage.layer.learns() {
             stage.class_scores(y, 0..y.rows(), &mut part);
             for (part, &n) in part.chunks_exact(classes).zip(&exit.going) {
@@ -25,10 +21,8 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
             }
             exit.leave(&scores, classes, 1, y);
         }
-        if exit.going.is_empty() {
-            break;
-        }
         stage.normalization.apply(y);
-    }
+        exit.flow()
+    });
     scores
 }

@@ -1,7 +1,7 @@
 //! One pass per label: the network is asked how well each label goes with the input.
 
 use crate::batch::{Batch, Label, Labelled};
-use crate::network::{Network, take_turns};
+use crate::network::Network;
 use crate::pass::Activity;
 use crate::readout::exit::Exit;
 
@@ -18,11 +18,7 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
     let first = network.first_read();
     let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
     let rows = rows.as_inputs(batch, base);
-    for (l, stage) in network.stages().iter().enumerate() {
-        let (below, y) = take_turns(buffers, l);
-        let x = if l == 0 { &rows } else { &below };
-        y.resize(x.rows(), stage.layer.outputs());
-        stage.layer.forward(x, y);
+    network.ascend(&rows, buffers, |l, stage, y| {
         if l >= first && stage.layer.learns() {
             for (i, &n) in exit.going.iter().enumerate() {
                 for (label, score) in scores[n as usize * classes..][..classes].iter_mut().enumerate() {
@@ -32,10 +28,8 @@ pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
             }
             exit.leave(&scores, classes, classes, y);
         }
-        if exit.going.is_empty() {
-            break;
-        }
         stage.normalization.apply(y);
-    }
+        exit.flow()
+    });
     scores
 }

@@ -1,6 +1,7 @@
 //! Early exit: samples whose label is clear enough go no further up.
 
 use crate::pass::Activity;
+use std::ops::ControlFlow;
 
 /// Which samples are still on their way, and whose labels are clear.
 #[derive(Debug)]
@@ -14,6 +15,11 @@ impl Exit {
     /// `samples` set out; each leaves once it leads by `margin` nats, or never where that is 0.
     pub fn new(margin: f32, samples: usize) -> Self {
         Exit { margin, going: (0..samples as u32).collect() }
+    }
+
+    /// Whether any sample still goes up.
+    pub fn flow(&self) -> ControlFlow<()> {
+        if self.going.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Lets go of the samples whose likeliest label leads by the margin in `scores: (N, K)`, and takes their rows, `each` per

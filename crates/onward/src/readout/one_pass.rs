@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Label, Labelled};
 use crate::engine;
 use crate::layer::{Activation, Dense, Layer};
-use crate::network::{Network, take_turns};
+use crate::network::Network;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
 use crate::readout::exit::Exit;
@@ -93,11 +93,7 @@ pub(crate) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
     let mut answer = Activity::default();
     let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
     let rows = rows.as_inputs(batch, None);
-    for (l, stage) in network.stages().iter().enumerate() {
-        let (below, y) = take_turns(buffers, l);
-        let x = if l == 0 { &rows } else { &below };
-        y.resize(x.rows(), stage.layer.outputs());
-        stage.layer.forward(x, y);
+    network.ascend(&rows, buffers, |l, stage, y| {
         stage.normalization.apply(y);
         part.clear();
         part.resize(exit.going.len() * classes, 0.0);
@@ -107,9 +103,7 @@ pub(crate) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
             }
             exit.leave(&logits, classes, 1, y);
         }
-        if exit.going.is_empty() {
-            break;
-        }
-    }
+        exit.flow()
+    });
     logits
 }
