@@ -1,20 +1,17 @@
 //! `onward compare` and `onward bench experiments`.
 #![cfg(unix)]
 
-use assert_cmd::cargo::cargo_bin;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null()).args(arguments).output().unwrap()
-}
+use common::finished;
+use std::path::Path;
+use std::process::Output;
 
 /// A comparison of networks that train in no time.
 fn compare(folder: &Path, more: &[&str]) -> Output {
     let tiny =
         ["--limit=400", "--epochs=1", "--progress=none", "--set=network.layers=[24,20]", "--set=data.validation=100"];
-    run(folder, &[&["compare", "default-small", "--out=c"][..], &tiny, more].concat())
+    finished(folder, &[&["compare", "default-small", "--out=c"][..], &tiny, more].concat())
 }
 
 #[test]
@@ -40,7 +37,7 @@ fn a_program_between_layers() {
 #[test]
 fn what_an_experiment_takes() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(
+    let output = finished(
         folder.path(),
         &["bench", "experiments", "--kind=default-small", "--seconds=0.05", "--json", "--threads=1"],
     );

@@ -3,7 +3,9 @@
 //!
 //! `ONWARD_KILLS=100` kills so often; by default it is once a kind of training.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::{finished, onward, points};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -22,21 +24,8 @@ const KINDS: [(&str, &[&str]); 8] = [
     ("unlabelled", &["network.label=none", "negatives.kind=shuffled"]),
 ];
 
-/// A folder with data that can be learned.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let mut csv = String::from("a,b,c,d,class\n");
-    for n in 0..300 {
-        let [a, b] = [37, 53].map(|step| f64::from(n * step % 100) / 100.0);
-        csv.push_str(&format!("{a},{b},{},1,{}\n", a * b, if a > b { "over" } else { "under" }));
-    }
-    std::fs::write(folder.path().join("points.csv"), csv).unwrap();
-    folder
-}
-
-fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null()).arg("train").args(arguments);
+fn train(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = onward(folder, &[&["train"], arguments].concat());
     command.args(["--threads=1", "--checkpoint-minutes=0", "--progress=plain"]);
     command
 }
@@ -51,11 +40,11 @@ fn start(folder: &Path, out: &str, settings: &[&str]) -> Command {
         "training.epochs=4",
     ];
     let settings: Vec<&str> = common.iter().chain(settings).flat_map(|setting| ["--set", *setting]).collect();
-    onward(folder, &[&["--out", out], &settings[..]].concat())
+    train(folder, &[&["--out", out], &settings[..]].concat())
 }
 
 fn resume(folder: &Path, run: &str) -> Command {
-    onward(folder, &["--resume", run])
+    train(folder, &["--resume", run])
 }
 
 fn stderr(output: &Output) -> String {
@@ -94,7 +83,7 @@ fn leftovers(run: &Path) -> Vec<PathBuf> {
 fn killed_at_random_points_it_ends_in_the_same_bits() {
     let wanted = std::env::var("ONWARD_KILLS").map_or(KINDS.len(), |kills| kills.parse().unwrap());
     let mut random = rand::rngs::SmallRng::seed_from_u64(wanted as u64);
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let mut kills = 0;
     for (n, (kind, settings)) in KINDS.iter().enumerate() {
@@ -135,7 +124,7 @@ fn killed_at_random_points_it_ends_in_the_same_bits() {
 
 #[test]
 fn a_damaged_checkpoint_is_set_aside_for_the_one_before() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     succeed(start(folder, "whole", &[]));
     for (name, damage) in [("cut", 0), ("flipped", 1), ("gone", 2)] {
@@ -169,7 +158,7 @@ fn a_damaged_checkpoint_is_set_aside_for_the_one_before() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_stops_the_run_and_leaves_the_checkpoint() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     succeed(start(folder, "whole", &[]));
     let command = start(folder, "a", &[]);
@@ -187,7 +176,7 @@ fn a_full_disk_stops_the_run_and_leaves_the_checkpoint() {
 
 #[test]
 fn a_run_directory_that_vanishes_is_missed() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let mut command = start(folder, "a", &["training.epochs=1000000"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -200,7 +189,7 @@ fn a_run_directory_that_vanishes_is_missed() {
     let error = stderr(&output);
     assert!(error.contains("error: a/") && error.contains("could not be written: No such file"), "{error}");
     // It is whole where it is now.
-    let inspected = Command::new(cargo_bin!("onward")).current_dir(folder).args(["inspect", "b"]).output().unwrap();
+    let inspected = finished(folder, &["inspect", "b"]);
     assert!(inspected.status.success(), "{}", stderr(&inspected));
 }
 
@@ -209,7 +198,7 @@ fn a_run_directory_that_vanishes_is_missed() {
 #[test]
 #[ignore = "mounts file systems"]
 fn full_and_read_only_file_systems() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).current_dir(folder).args(arguments).output().unwrap();

@@ -1,22 +1,20 @@
 //! `onward doctor` as its users meet it.
 
-use assert_cmd::cargo::cargo_bin;
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-fn onward(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(cargo_bin!("onward")).current_dir(folder).args(arguments).output().unwrap()
-}
+use common::finished;
+use std::path::Path;
+use std::process::Output;
 
 /// Trains a small network on MNIST.
 fn train(folder: &Path, out: &str, more: &[&str]) -> Output {
     let small = ["--limit=1500", "--set=network.layers=[32,32]", "--set=data.validation=200", "--epochs=4"];
     let rest = ["--set=training.batch=10", "--threads=1", "--progress=plain", "--out", out];
-    onward(folder, &[&["train"][..], &small, &rest, more].concat())
+    finished(folder, &[&["train"][..], &small, &rest, more].concat())
 }
 
 fn doctor(folder: &Path, run: &str) -> (Option<i32>, String) {
-    let output = onward(folder, &["doctor", run]);
+    let output = finished(folder, &["doctor", run]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -41,7 +39,7 @@ fn a_diverging_run_is_warned_of_and_explained() {
     let (code, text) = doctor(folder.path(), "a");
     assert_eq!(code, Some(1));
     assert!(text.contains(" 4: layer 0 ") && text.contains("Lower optimizer.rate"), "{text}");
-    let json = onward(folder.path(), &["doctor", "a", "--json"]);
+    let json = finished(folder.path(), &["doctor", "a", "--json"]);
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert!(!value["findings"].as_array().unwrap().is_empty());
     assert_eq!(json.status.code(), Some(1));
@@ -68,14 +66,14 @@ fn a_failed_run_says_why() {
     std::fs::remove_file(run.join("report.html")).unwrap();
     std::fs::create_dir_all(run.join("report.html/x")).unwrap();
     std::fs::remove_dir_all(run.join("checkpoint/last.safetensors")).unwrap();
-    let output = onward(folder.path(), &again);
+    let output = finished(folder.path(), &again);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let (_, text) = doctor(folder.path(), "a");
     assert!(text.contains("Training failed: a/report.html: it could not be written"), "{text}");
 
     // Put right, it goes on, and the failure is forgotten.
     std::fs::remove_dir_all(run.join("report.html")).unwrap();
-    assert!(onward(folder.path(), &again).status.success());
+    assert!(finished(folder.path(), &again).status.success());
     let (_, text) = doctor(folder.path(), "a");
     assert!(text.starts_with("a: finished after 4 epochs.") && !text.contains("failed"), "{text}");
 }
@@ -83,7 +81,7 @@ fn a_failed_run_says_why() {
 #[test]
 fn what_is_no_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let output = onward(folder.path(), &["doctor", "."]);
+    let output = finished(folder.path(), &["doctor", "."]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a run directory"));
 }

@@ -1,29 +1,13 @@
 //! `predict` and `eval` on data that comes in every shape, and on whoever reads along.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::{finished, onward, out};
 use image::GrayImage;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use tempfile::TempDir;
-
-fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null()).args(arguments);
-    command
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    onward(folder, arguments).output().unwrap()
-}
-
-#[track_caller]
-fn out(folder: &Path, arguments: &[&str]) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A folder with a run `run`, of a network that tells three kinds apart by two numbers.
 fn trained() -> TempDir {
@@ -72,7 +56,7 @@ fn data_files_are_labelled_and_evaluated_by_class_name() {
     assert_eq!(eval["readouts"]["one-pass"]["confusion"], serde_json::json!([[0, 0, 0], [0, 1, 0], [0, 0, 2]]));
 
     std::fs::write(folder.join("strange.csv"), "1,2,dog\n").unwrap();
-    let output = run(folder, &["eval", "run", "--data=strange.csv"]);
+    let output = finished(folder, &["eval", "run", "--data=strange.csv"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("strange.csv: the data has a class `dog`, the network knows ant, bee, cat"), "{said}");
@@ -84,7 +68,8 @@ fn files_that_do_not_fit_are_left_out_and_the_answer_is_whole_or_not_there() {
     let folder = folder.path();
     std::fs::write(folder.join("wide.csv"), "1,2,3,a\n").unwrap();
     GrayImage::new(2, 1).save(folder.join("far.png")).unwrap();
-    let output = run(folder, &["predict", "run", "wide.csv", "none.csv", "plain.csv", "far.png", "--output=out.csv"]);
+    let output =
+        finished(folder, &["predict", "run", "wide.csv", "none.csv", "plain.csv", "far.png", "--output=out.csv"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     for expected in ["wide.csv: its samples are 1×1×3, expected 1×1×2", "none.csv: ", "2 of the files"] {
@@ -98,7 +83,7 @@ fn files_that_do_not_fit_are_left_out_and_the_answer_is_whole_or_not_there() {
     let before = std::fs::read_dir(folder).unwrap().count();
     let bytes = std::fs::read(folder.join("run/checkpoint/last.safetensors")).unwrap();
     std::fs::write(folder.join("run/checkpoint/last.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
-    let output = run(folder, &["predict", "run", "plain.csv", "--output=out.csv"]);
+    let output = finished(folder, &["predict", "run", "plain.csv", "--output=out.csv"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("last.safetensors: it is not a whole safetensors file"));
     assert_eq!(std::fs::read_to_string(folder.join("out.csv")).unwrap(), written);
@@ -117,7 +102,7 @@ fn a_network_without_a_head_is_read_out_by_every_label() {
     assert!(!out(folder, &["eval", "headless"]).contains("one-pass"));
     for arguments in [&["eval", "headless", "--readout=both"][..], &["predict", "headless", "x", "--readout=one-pass"]]
     {
-        let output = run(folder, arguments);
+        let output = finished(folder, arguments);
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("last.safetensors: it was trained without the softmax head"), "{said}");
@@ -134,7 +119,7 @@ fn a_network_of_backpropagation_has_no_goodness_to_compare() {
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     out(folder, &arguments);
     assert_eq!(out(folder, &["predict", "rival", "plain.csv"]).lines().count(), 4);
-    let output = run(folder, &["predict", "rival", "plain.csv", "--readout=every-label"]);
+    let output = finished(folder, &["predict", "rival", "plain.csv", "--readout=every-label"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("it was trained without goodness of layers that see the label"), "{said}");

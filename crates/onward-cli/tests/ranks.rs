@@ -1,21 +1,12 @@
 //! One run by many processes: the run of one, whoever dies on the way.
 
+mod common;
+
 use assert_cmd::cargo::cargo_bin;
+use common::points;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-/// A folder with data that can be learned.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let mut csv = String::from("a,b,c,d,class\n");
-    for n in 0..300 {
-        let [a, b] = [37, 53].map(|step| f64::from(n * step % 100) / 100.0);
-        csv.push_str(&format!("{a},{b},{},1,{}\n", a * b, if a > b { "over" } else { "under" }));
-    }
-    std::fs::write(folder.path().join("points.csv"), csv).unwrap();
-    folder
-}
 
 const SETTINGS: [&str; 7] = [
     "data.source=points.csv",
@@ -65,7 +56,7 @@ fn checkpoint(folder: &Path, run: &str) -> Vec<u8> {
 
 #[test]
 fn many_processes_make_the_run_of_one() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let epochs = "training.epochs=3";
     succeed(start(0, folder, "alone", &[epochs]));
@@ -81,7 +72,7 @@ fn many_processes_make_the_run_of_one() {
 
 #[test]
 fn what_many_processes_cannot_train_is_refused_before_anything_is_written() {
-    let folder = folder();
+    let folder = points();
     let output = start(2, folder.path(), "run", &["training.order=simultaneous"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert_eq!(
@@ -114,7 +105,7 @@ fn losses(folder: &Path, run: &str) -> Vec<f64> {
 #[test]
 #[cfg(target_os = "linux")]
 fn replicas_make_the_run_of_one_but_for_rounding_and_go_on_anywhere() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let epochs = "training.epochs=3";
     succeed(start(0, folder, "alone", &[epochs]));
@@ -178,7 +169,7 @@ fn killed(command: &mut Command, folder: &Path, run: &str, rank: usize) -> Strin
 #[test]
 #[cfg(target_os = "linux")]
 fn a_rank_that_is_killed_ends_the_job_and_the_run_goes_on_elsewhere() {
-    let folder = folder();
+    let folder = points();
     let folder = folder.path();
     let epochs = "training.epochs=60";
     succeed(start(0, folder, "alone", &[epochs]));

@@ -1,12 +1,10 @@
 //! `onward report` and `report.html` as their users meet them.
 
-use assert_cmd::cargo::cargo_bin;
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-fn onward(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(cargo_bin!("onward")).current_dir(folder).args(arguments).output().unwrap()
-}
+use common::finished;
+use std::path::Path;
+use std::process::Output;
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -17,7 +15,7 @@ fn stdout(output: &Output) -> String {
 fn train(folder: &Path, out: &str, more: &[&str]) {
     let tiny = ["--limit=400", "--set=network.layers=[16,16]", "--set=data.validation=100", "--epochs=2"];
     let rest = ["--set=training.batch=20", "--threads=1", "--progress=none", "--out", out];
-    stdout(&onward(folder, &[&["train"][..], &tiny, &rest, more].concat()));
+    stdout(&finished(folder, &[&["train"][..], &tiny, &rest, more].concat()));
 }
 
 /// A page's visible text and markup, without pictures and settings of other sections.
@@ -55,7 +53,7 @@ fn a_run_leaves_a_page_that_needs_nothing_else() {
     assert!(!page.contains("NaN"));
 
     // The same page again, from what lies on disk.
-    assert_eq!(stdout(&onward(folder.path(), &["report", "a"])), "a/report.html\n");
+    assert_eq!(stdout(&finished(folder.path(), &["report", "a"])), "a/report.html\n");
     let again = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
     assert!(page == again, "the page that training wrote differs from the one that `onward report` writes");
     let probes = std::fs::read_to_string(folder.path().join("a/probes.jsonl")).unwrap();
@@ -68,7 +66,7 @@ fn runs_are_compared() {
     for (out, seed, width) in [("a", "1", "[16,16]"), ("b", "2", "[16,16]"), ("c", "1", "[8,8]")] {
         train(folder.path(), out, &["--seed", seed, "--set", &format!("network.layers={width}")]);
     }
-    let text = stdout(&onward(folder.path(), &["report", "a", "b", "c"]));
+    let text = stdout(&finished(folder.path(), &["report", "a", "b", "c"]));
     assert!(text.starts_with("Mean test error in per cent ± standard deviation over the seeds\n"), "{text}");
     assert!(
         text.contains("\nlayers [16, 16]              2 ") && text.contains("\nlayers [8, 8]                1 "),
@@ -84,7 +82,7 @@ fn runs_are_compared() {
     // Error by two readouts, and loss.
     assert_eq!(count(&page, "<svg"), 4);
 
-    let output = onward(folder.path(), &["report", "a", "b", "--out", "none/there.html"]);
+    let output = finished(folder.path(), &["report", "a", "b", "--out", "none/there.html"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("none/there.html: it could not be written"));
 }
@@ -114,7 +112,7 @@ fn what_is_no_run_is_refused() {
         ("none", "none: cannot be opened"),
         (".", ".: not a run directory"),
     ] {
-        let output = onward(folder.path(), &["report", path]);
+        let output = finished(folder.path(), &["report", path]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains(expected), "{error}");

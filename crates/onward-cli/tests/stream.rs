@@ -1,6 +1,7 @@
 //! `onward stream` as its users meet it: every format, broken input, late labels, interruption, killing, resuming.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,19 +10,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null()).arg("stream").args(arguments);
-    command
+    common::onward(folder, &[&["stream"], arguments].concat())
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
+fn finished(folder: &Path, arguments: &[&str]) -> Output {
     onward(folder, arguments).output().unwrap()
 }
 
 /// Standard output and standard error of what must succeed.
 #[track_caller]
 fn out(folder: &Path, arguments: &[&str]) -> (Vec<Value>, String) {
-    parsed(&run(folder, arguments), arguments)
+    parsed(&finished(folder, arguments), arguments)
 }
 
 #[track_caller]
@@ -312,7 +311,7 @@ fn a_checkpoint_is_written_by_one_process() {
     child.stdin.as_mut().unwrap().write_all(csv(0..50).as_bytes()).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.by_ref().take(50).for_each(|line| drop(line.unwrap()));
-    let output = run(folder, &["s.csv", "--checkpoint=c"]);
+    let output = finished(folder, &["s.csv", "--checkpoint=c"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("c: another process is writing this checkpoint"), "{stderr}");
@@ -448,7 +447,7 @@ fn what_cannot_be_is_refused() {
         (&["s.csv", "--stall=0"], "--stall 0"),
     ];
     for (arguments, expected) in cases {
-        let output = run(folder, arguments);
+        let output = finished(folder, arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(expected), "{arguments:?}: no {expected:?} in {stderr}");
@@ -456,17 +455,17 @@ fn what_cannot_be_is_refused() {
     // Another file of the same name, as logs are rotated.
     let before = std::fs::read(folder.join("c")).unwrap();
     put(folder, "s.csv", csv(0..10));
-    let output = run(folder, &["s.csv", "--resume=c"]);
+    let output = finished(folder, &["s.csv", "--resume=c"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("it has 10 records, but 100 were learned from it before"), "{stderr}");
     assert!(std::fs::read(folder.join("c")).unwrap() == before);
     put(folder, "s.csv", csv(0..100));
     // The checkpoint of a stream is no trained network, and says so.
-    let output = Command::new(cargo_bin!("onward")).current_dir(folder).args(["inspect", "c"]).output().unwrap();
+    let output = common::finished(folder, &["inspect", "c"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("go on with `onward stream --resume`"));
     // Nowhere to save: said when it happens, not swallowed.
-    let output = run(folder, &["s.csv", "--checkpoint=none/c", "--output=summary"]);
+    let output = finished(folder, &["s.csv", "--checkpoint=none/c", "--output=summary"]);
     assert_ne!(output.status.code(), Some(0));
     assert!(String::from_utf8(output.stderr).unwrap().contains("could not be written"));
 }

@@ -1,16 +1,12 @@
 //! `onward sweep` as its users meet it: ranking, going on, runs that fail, interruption.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::onward;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).args(arguments).stdin(Stdio::null());
-    command
-}
 
 fn sweep(folder: &Path, more: &[&str]) -> Output {
     onward(folder, &[&["sweep", "my.toml", "--jobs=2", "--threads=1"][..], more].concat()).output().unwrap()

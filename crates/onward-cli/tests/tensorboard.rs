@@ -1,16 +1,12 @@
 //! The event file of a run: read by a decoder that shares no code with what writes it, and by TensorBoard's own where it is.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::onward;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
 
 fn train(folder: &Path, out: &str, more: &[&str]) -> Command {
     let tiny = ["--limit=400", "--set=network.layers=[16,16]", "--set=data.validation=100", "--epochs=4"];

@@ -1,6 +1,8 @@
 //! `onward train` as its users meet it: exit codes, the run directory, interruption and resumption.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::{finished, onward};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,25 +18,15 @@ const TINY: [&str; 6] = [
     "--threads=1",
 ];
 
-fn onward(folder: &Path) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null());
-    command
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    onward(folder).args(arguments).output().unwrap()
-}
-
 /// Runs what must succeed.
 fn run_out(folder: &Path, arguments: &[&str]) -> Output {
-    let output = run(folder, arguments);
+    let output = finished(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
     output
 }
 
 fn train(folder: &Path, out: &str, more: &[&str]) -> Output {
-    onward(folder).args(["train", "--out", out]).args(TINY).args(more).output().unwrap()
+    onward(folder, &["train", "--out", out]).args(TINY).args(more).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -124,12 +116,12 @@ fn wrong_usage_is_refused_before_anything_is_made() {
         (&["train", "--resume", "."], "not a run directory"),
     ];
     for (arguments, expected) in cases {
-        let output = run(folder.path(), arguments);
+        let output = finished(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
-    assert_eq!(run(folder.path(), &["train", "--bogus"]).status.code(), Some(2));
+    assert_eq!(finished(folder.path(), &["train", "--bogus"]).status.code(), Some(2));
 }
 
 #[test]
@@ -146,14 +138,14 @@ fn a_run_directory_is_used_once_and_by_one() {
 
     let lock = std::fs::File::create(folder.path().join("a/.lock")).unwrap();
     lock.lock().unwrap();
-    let output = run(folder.path(), &["train", "--resume", "a"]);
+    let output = finished(folder.path(), &["train", "--resume", "a"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("another process"), "{}", stderr(&output));
 }
 
 /// Starts a run that saves after every step, and waits until it has saved so many times.
 fn started(folder: &Path, out: &str, saves: u32) -> (Child, PathBuf) {
-    let mut command = onward(folder);
+    let mut command = onward(folder, &[]);
     command.args(["train", "--progress=plain", "--checkpoint-minutes=0", "--out", out]).args(TINY);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let checkpoint = folder.join(out).join("checkpoint/last.safetensors");
@@ -211,7 +203,7 @@ fn a_damaged_checkpoint_is_named_and_left_as_it_is() {
     let whole = std::fs::read(&last).unwrap();
     std::fs::write(&last, &whole[..whole.len() / 2]).unwrap();
     std::fs::remove_file(folder.path().join("a/checkpoint/last.safetensors.previous")).unwrap();
-    let output = run(folder.path(), &["train", "--resume", "a"]);
+    let output = finished(folder.path(), &["train", "--resume", "a"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("last.safetensors: it is not a whole safetensors file"), "{}", stderr(&output));
     assert_eq!(std::fs::read(&last).unwrap().len(), whole.len() / 2);
@@ -234,7 +226,7 @@ fn json_progress_is_json_lines() {
 #[test]
 fn whoever_stops_reading_does_not_stop_the_training() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = onward(folder.path());
+    let mut command = onward(folder.path(), &[]);
     command.args(["train", "--progress=plain", "--out=a"]).args(TINY);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

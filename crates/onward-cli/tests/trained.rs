@@ -1,15 +1,16 @@
 //! `eval`, `predict`, `inspect` and `data` on a network trained here.
 
+mod common;
+
 use assert_cmd::cargo::cargo_bin;
+use common::onward;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).env("ONWARD_DATA", folder.join("cache")).stdin(Stdio::null());
-    command.args(arguments).output().unwrap()
+    onward(folder, arguments).env("ONWARD_DATA", folder.join("cache")).output().unwrap()
 }
 
 fn out(folder: &Path, arguments: &[&str]) -> String {

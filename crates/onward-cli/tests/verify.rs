@@ -1,15 +1,11 @@
 //! `onward verify` as its users meet it.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::finished;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-fn onward(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).stdin(Stdio::null()).args(arguments).output().unwrap()
-}
 
 /// Images of 4×4 pixels with one bright column and a lot of noise, as IDX files.
 fn write_data(folder: &Path) {
@@ -39,14 +35,14 @@ fn trained() -> tempfile::TempDir {
     write_data(&folder.path().join("data"));
     let small = ["--data=data", "--set=network.layers=[24,24]", "--set=data.validation=100", "--epochs=3"];
     let rest = ["--set=training.batch=20", "--progress=none", "--out=a"];
-    let output = onward(folder.path(), &[&["train"][..], &small, &rest].concat());
+    let output = finished(folder.path(), &[&["train"][..], &small, &rest].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     folder
 }
 
 /// Exit code, and what is said on both streams, in one line.
 fn verify(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
-    let output = onward(folder, &[&["verify", "a", "--progress=none"], more].concat());
+    let output = finished(folder, &[&["verify", "a", "--progress=none"], more].concat());
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8(text).unwrap();
     assert!(text.lines().filter(|line| !line.starts_with("error")).all(|line| line.chars().count() <= 80), "{text}");
@@ -94,7 +90,7 @@ fn a_run_comes_to_the_same_bits_and_stays_as_it_was() {
     let expected = "Verified: a (its first epoch) comes to the same bits: the metrics of one epoch; ";
     assert!(code == Some(0) && text.starts_with(expected), "{text}");
 
-    let output = onward(folder.path(), &["verify", "a/checkpoint/last.safetensors", "--progress=json", "--epochs=2"]);
+    let output = finished(folder.path(), &["verify", "a/checkpoint/last.safetensors", "--progress=json", "--epochs=2"]);
     let lines: Vec<Value> =
         String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
@@ -118,7 +114,7 @@ fn what_was_tampered_with_is_named() {
     // The checkpoint of another run.
     let checkpoint = folder.path().join("a/checkpoint/last.safetensors");
     let original = std::fs::read(&checkpoint).unwrap();
-    let output = onward(folder.path(), &["train", "a/experiment.toml", "--seed=2", "--progress=none", "--out=b"]);
+    let output = finished(folder.path(), &["train", "a/experiment.toml", "--seed=2", "--progress=none", "--out=b"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::copy(folder.path().join("b/checkpoint/last.safetensors"), &checkpoint).unwrap();
     let (code, text) = verify(folder.path(), &[]);

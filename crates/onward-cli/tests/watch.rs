@@ -1,16 +1,12 @@
 //! `onward watch` as its users meet it: runs that come later, go on, end, or leave half a line; and the status that it reads.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::onward;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-fn onward(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).args(arguments).stdin(Stdio::null());
-    command
-}
+use std::process::Stdio;
 
 fn train(folder: &Path, out: &str) {
     let tiny = ["train", "--limit=400", "--set=network.layers=[16,16]", "--set=data.validation=100", "--epochs=2"];
