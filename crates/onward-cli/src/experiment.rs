@@ -85,6 +85,8 @@ embedded![
     "supervised-fast",
     "supervised-jitter",
     "supervised-jitter-small",
+    "supervised-masked",
+    "supervised-masked-small",
     "fashion",
     "unsupervised",
     "unsupervised-small",
