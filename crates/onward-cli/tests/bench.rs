@@ -60,3 +60,16 @@ fn streams_are_measured_in_the_library_and_as_a_command() {
         positive(&found, &format!("/stream/{what}/records_per_second"));
     }
 }
+
+#[test]
+fn what_people_read_fits_in_80_columns() {
+    let layers = "--layers=20,20,20,20,20,20,20,20";
+    let output = Command::new(cargo_bin!("onward"))
+        .args(["bench", "step", "pipeline", layers, "--batch=50", "--seconds=0.05", "--threads=9"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\n                                      ") && text.contains("bf16"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}

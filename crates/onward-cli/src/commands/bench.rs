@@ -454,8 +454,8 @@ impl Bench<'_> {
             self.args.layers, self.args.batch, self.threads
         );
         text.push_str(&format!(
-            "  {:22}{:>6}{:>12}   {}\n",
-            "negatives", "blocks", "samples/s", "layers of each block, and how busy it is"
+            "  {:14}{:>8}{:>11}   {}\n",
+            "negatives", "blocks", "samples/s", "layers of each block: how busy it is"
         ));
         let mut lines = Vec::new();
         for (name, kind, delay) in [("uniform", NegativesKind::Uniform, 0), ("hard, delay 10", NegativesKind::Hard, 10)]
@@ -468,7 +468,8 @@ impl Bench<'_> {
                     (recipe.training.order, recipe.training.blocks) = (Order::Pipelined, blocks);
                 }
                 let (rate, trainer) = self.train(recipe, &self.data, self.threads)?;
-                let (mut said, mut busy) = (String::new(), Vec::new());
+                let together = if blocks == 0 { "-".into() } else { blocks.to_string() };
+                let (mut line, mut busy) = (format!("  {name:14}{together:>8}{rate:>11.0} "), Vec::new());
                 for (layers, seconds) in trainer.occupancy().iter().flat_map(|work| &work.blocks) {
                     let share = seconds / trainer.occupancy().map_or(1.0, |work| work.seconds);
                     let name = match layers.len() {
@@ -476,11 +477,15 @@ impl Bench<'_> {
                         1 => layers.start.to_string(),
                         _ => format!("{}-{}", layers.start, layers.end - 1),
                     };
-                    said.push_str(&format!("  {name}: {:.0} %", 100.0 * share));
+                    let said = format!("  {name}: {:.0} %", 100.0 * share);
+                    if line.len() + said.len() > 80 {
+                        text.push_str(&format!("{line}\n"));
+                        line = " ".repeat(36);
+                    }
+                    line.push_str(&said);
                     busy.push(json!({ "layers": [layers.start, layers.end], "busy": share }));
                 }
-                let together = if blocks == 0 { "-".into() } else { blocks.to_string() };
-                text.push_str(&format!("  {name:22}{together:>6}{rate:>12.0} {said}\n"));
+                text.push_str(&format!("{}\n", line.trim_end()));
                 lines.push(json!({ "negatives": name, "blocks": blocks, "samples_per_second": rate, "busy": busy }));
             }
         }
