@@ -2,7 +2,7 @@
 
 use crate::job::Job;
 use crate::post::{Idle, PACKET, Post, READY, STATE};
-use crate::serve::{Control, wait_for};
+use crate::serve::{Control, help};
 use crate::sums::{Adder, sums};
 use crate::worker::Worker;
 use mpi::Tag;
@@ -107,10 +107,7 @@ impl<'a> Ranks<'a> {
                 SILENCE.as_millis()
             )));
         }
-        match &self.adder {
-            Some(adder) if adder.is_busy() => idle.wait_for_sums(),
-            _ => idle.wait(),
-        }
+        idle.wait(self.adder.as_ref().is_some_and(Adder::is_busy));
         Ok(())
     }
 
@@ -224,7 +221,7 @@ impl Line for Ranks<'_> {
         let (count, replicas) = (self.away.len() + 1, self.job.replicas);
         (1..count * replicas).for_each(|rank| self.post.tell(rank, Control::End));
         let (Some(worker), idle) = (self.worker.take(), Idle::default()) else { return Ok(Vec::new()) };
-        let lowest = worker.end(|| wait_for(&mut self.adder, &idle)).inspect_err(|_| self.job.broken.set(true))?;
+        let lowest = worker.end(|| help(&mut self.adder, &idle)).inspect_err(|_| self.job.broken.set(true))?;
         let blocks: Vec<Block> = std::iter::once(lowest).chain(std::mem::take(&mut self.away)).collect();
         let ended = blocks.into_iter().enumerate().map(|(at, mut block)| {
             if at > 0 {

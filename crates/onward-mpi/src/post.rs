@@ -89,7 +89,7 @@ impl<'a> Post<'a> {
         let idle = Idle::default();
         while !self.outgoing.is_empty() {
             self.progress();
-            idle.wait();
+            idle.wait(false);
         }
     }
 
@@ -114,7 +114,7 @@ impl<'a> Post<'a> {
                 return message;
             }
             self.progress();
-            idle.wait();
+            idle.wait(false);
         }
     }
 }
@@ -149,21 +149,17 @@ impl Idle {
         self.since.elapsed()
     }
 
-    /// Waits a little, the longer the longer nothing has happened.
-    pub fn wait(&self) {
-        match self.length() {
-            short if short < Duration::from_micros(50) => std::thread::yield_now(),
+    /// Waits a little, the longer the longer nothing has happened; less while a sum is under way (`summing`), which takes many
+    /// steps, each only when it is asked for, and a thread that computes waits for it. Where the others are far behind, their
+    /// machine may be this one.
+    pub fn wait(&self, summing: bool) {
+        let (patience, most) = if summing { (1_000, 50) } else { (50, 1_000) };
+        let (length, most) = (self.length(), Duration::from_micros(most));
+        if length < Duration::from_micros(patience) {
+            std::thread::yield_now();
+        } else {
             // Whoever begins a sum wakes this thread up.
-            long => std::thread::park_timeout((long / 8).clamp(Duration::from_micros(20), Duration::from_millis(1))),
-        }
-    }
-
-    /// Waits while a sum is under way, which takes many steps, each only when it is asked for, and a thread that computes waits
-    /// for it. Where the others are far behind, their machine may be this one.
-    pub fn wait_for_sums(&self) {
-        match self.length() {
-            short if short < Duration::from_millis(1) => std::thread::yield_now(),
-            _ => std::thread::park_timeout(Duration::from_micros(50)),
+            std::thread::park_timeout((length / 8).clamp(Duration::from_micros(20), most));
         }
     }
 }

@@ -142,14 +142,12 @@ impl Job {
                 idle.reset();
             } else if post.take(0, CONTROL).is_some() {
                 break;
-            } else if adder.as_ref().is_some_and(Adder::is_busy) {
-                idle.wait_for_sums();
             } else {
-                idle.wait();
+                idle.wait(adder.as_ref().is_some_and(Adder::is_busy));
             }
         }
         idle.reset();
-        let block = worker.end(|| wait_for(&mut adder, &idle))?;
+        let block = worker.end(|| help(&mut adder, &idle))?;
         let mut state = post.paper();
         match self.replica() {
             0 => block.write_state(&mut state),
@@ -160,11 +158,10 @@ impl Job {
     }
 }
 
-/// Waits a little while a block ends, whose last sums may be under way.
-pub fn wait_for(adder: &mut Option<Adder<'_>>, idle: &Idle) {
-    match adder.as_mut().is_some_and(|adder| adder.progress() || adder.is_busy()) {
-        true => std::thread::yield_now(),
-        false => idle.wait(),
+/// While a block ends: has its last sums go on, or waits a little where they cannot.
+pub fn help(adder: &mut Option<Adder<'_>>, idle: &Idle) {
+    if !adder.as_mut().is_some_and(Adder::progress) {
+        idle.wait(adder.as_ref().is_some_and(Adder::is_busy));
     }
 }
 
