@@ -203,7 +203,7 @@ impl Pulse {
             samples_per_second: rate(&self.looks),
             seconds,
             seconds_left: None,
-            memory_bytes: memory_bytes(),
+            memory_bytes: crate::run_dir::rss_bytes(),
             loss: Some(sum / steps as f64).filter(|loss| loss.is_finite()),
             thresholds: crate::progress::thresholds(trainer.network()),
             layers: trainer.so_far().layers,
@@ -251,11 +251,6 @@ fn finite(layer: &LayerReport) -> bool {
     let LayerReport { loss, goodness_positive, goodness_negative, wrong_order, active_rows, weight_rms, .. } = *layer;
     let all = [loss, goodness_positive, goodness_negative, wrong_order, active_rows, f64::from(weight_rms)];
     all.iter().all(|x| x.is_finite())
-}
-
-/// The memory that this process has now, where the system says so.
-fn memory_bytes() -> Option<u64> {
-    crate::run_dir::memory("VmRSS:")
 }
 
 #[cfg(test)]

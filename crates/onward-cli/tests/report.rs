@@ -23,6 +23,30 @@ fn count(page: &str, part: &str) -> usize {
     page.matches(part).count()
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn there_is_a_page_while_a_run_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--set=network.layers=[16,16]", "--set=data.validation=100", "--set=training.batch=20"];
+    let arguments =
+        [&["train", "--limit=400", "--epochs=100000", "--progress=none", "--out=a"], &settings[..]].concat();
+    let mut child = common::onward(folder.path(), &arguments).spawn().unwrap();
+    let start = std::time::Instant::now();
+    let page = loop {
+        match std::fs::read_to_string(folder.path().join("a/report.html")) {
+            Ok(page) => break page,
+            Err(_) => assert!(start.elapsed().as_secs() < 60, "no page within a minute"),
+        }
+    };
+    let again = finished(folder.path(), &["report", "a", "--out=b.html"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    for page in [page, std::fs::read_to_string(folder.path().join("b.html")).unwrap()] {
+        assert!(page.contains(" of 100000 epochs.") && page.contains("of memory now"));
+    }
+}
+
 #[test]
 fn a_run_leaves_a_page_that_needs_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use crate::report::{Report, Status};
 use crate::run_dir::RunDir;
 use crate::scalars;
 use crate::source::samples;
+use crate::status::Status as Now;
 use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result};
@@ -71,7 +72,10 @@ fn page(path: &Path) -> Result<(PathBuf, String)> {
     let summary = RunDir::summary(run)?;
     let status = match &summary {
         Some(_) => Status::Finished,
-        None if RunDir::in_use(run) => Status::Training(experiment.recipe.training.epochs),
+        None if RunDir::in_use(run) => {
+            let memory = Now::read(run).and_then(|now| now.memory_bytes);
+            Status::Training { epochs: experiment.recipe.training.epochs, memory }
+        }
         None => Status::Stopped,
     };
     // The test samples are for the end.

@@ -11,7 +11,7 @@ use crate::ranks::Ranks;
 use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
 use crate::report::{Report, Status};
-use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes};
+use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes, rss_bytes};
 use crate::scalars;
 use crate::settings::parse_flag;
 use crate::source::{Samples, samples};
@@ -337,7 +337,7 @@ impl Run {
                         let report = Report {
                             experiment,
                             path: &run.path().display().to_string(),
-                            status: Status::Training(trainer.epochs()),
+                            status: Status::Training { epochs: trainer.epochs(), memory: rss_bytes() },
                             metrics,
                             probes,
                             probed_on: samples.probed_on(),

@@ -46,8 +46,8 @@ pub struct Report<'a> {
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Some process trains it now; epochs in all.
-    Training(u32),
+    /// Some process trains it now: epochs in all, and the memory that it has, where that is known.
+    Training { epochs: u32, memory: Option<u64> },
     /// Stopped before its end.
     Stopped,
     /// Done.
@@ -61,7 +61,7 @@ impl Report<'_> {
         let seed = recipe.seed.0;
         let epochs = self.metrics.last().map_or(0, |last| last.epoch.epoch);
         let status = match self.status {
-            Status::Training(all) => {
+            Status::Training { epochs: all, .. } => {
                 format!("In training: {epochs} of {all} epochs. Load this page again to see more.")
             }
             Status::Stopped => {
@@ -108,6 +108,9 @@ impl Report<'_> {
                 tiles.push((DecimalBytes(bytes).to_string(), "of memory at most".into()));
             }
             tiles.push((summary.threads.to_string(), format!("threads on {}", summary.device)));
+        }
+        if let Status::Training { memory: Some(bytes), .. } = self.status {
+            tiles.push((DecimalBytes(bytes).to_string(), "of memory now".into()));
         }
         tiles.push((shortened(&LayerSettings::brief(&self.experiment.recipe.network.layers)), "units".into()));
         tiles.push((grouped(self.network.parameters() as u64), "parameters".into()));

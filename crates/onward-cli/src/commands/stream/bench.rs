@@ -2,6 +2,7 @@
 
 use super::{Args, Clock, Stream};
 use crate::progress::grouped;
+use crate::run_dir::rss_bytes;
 use anyhow::Result;
 use clap::Parser;
 use onward::train::stream::{Learner, StreamRule, StreamSettings};
@@ -115,7 +116,7 @@ fn learn(
         clock.count(start.elapsed());
         if n % LOOK == LOOK - 1 {
             if let Some(memory) = memory.as_mut().filter(|memory| memory.looks.len() < memory.looks.capacity()) {
-                memory.looks.extend(resident_bytes().map(|bytes| (n as f64, bytes)));
+                memory.looks.extend(rss_bytes().map(|bytes| (n as f64, bytes as f64)));
             }
             if clock.start.elapsed() >= time {
                 break;
@@ -159,13 +160,6 @@ impl Read for Again {
         self.at += take;
         Ok(take)
     }
-}
-
-/// What this process holds in memory.
-fn resident_bytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
 }
 
 /// Slope of a line through the points, for a million, with its standard error.
