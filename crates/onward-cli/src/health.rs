@@ -221,12 +221,12 @@ fn examine_errors(
                 false => "This may come from the above; if not, train longer.",
             },
         });
-    } else if last > 1.2 * best && last > best + 0.5 {
+    } else if rises(errors) {
         findings.push(Finding {
             text: format!(
                 "the {readout} validation error rises: {best:.2} % in epoch {best_epoch}, {last:.2} % in epoch {epoch}."
             ),
-            hint: "checkpoint/best.safetensors has the best epoch; train for fewer epochs, or with augment.shift.",
+            hint: "checkpoint/best.safetensors has the best epoch; train for fewer epochs, or with augment.shift or augment.mask.",
         });
     } else if let [.., (_, before), (_, _), (_, end)] = errors
         && errors.len() >= 5
@@ -240,6 +240,17 @@ fn examine_errors(
             hint: "Train for more epochs, or raise optimizer.rate.",
         });
     }
+}
+
+/// Whether the latest errors are higher than earlier ones: medians of three in a row, for single epochs go up and down.
+fn rises(errors: &[(u32, f64)]) -> bool {
+    let median = |three: &[(u32, f64)]| {
+        let (a, b, c) = (three[0].1, three[1].1, three[2].1);
+        a.min(b).max(a.max(b).min(c))
+    };
+    let medians: Vec<f64> = errors.windows(3).map(median).collect();
+    let best = medians.iter().copied().fold(f64::INFINITY, f64::min);
+    medians.last().is_some_and(|last| *last > 1.2 * best && *last > best + 0.5)
 }
 
 /// Whether an error in per cent is no better than that of guessing.
@@ -386,6 +397,15 @@ pub(super) mod tests {
         for (change, expected) in cases {
             assert_eq!(found(change), [expected]);
         }
+    }
+
+    #[test]
+    fn an_error_that_goes_up_and_down_does_not_rise() {
+        let at = |errors: &[f64]| rises(&errors.iter().map(|error| (0, *error)).collect::<Vec<_>>());
+        assert!(!at(&[3.0, 2.9, 2.3, 3.1, 3.0, 4.5]));
+        assert!(!at(&[3.0, 4.0]));
+        assert!(at(&[3.0, 2.9, 2.8, 3.1, 3.5, 3.0, 3.6]));
+        assert!(!at(&[40.0, 40.2, 40.1, 41.0, 41.0]), "less than a fifth");
     }
 
     #[test]
