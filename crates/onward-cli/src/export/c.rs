@@ -1,6 +1,6 @@
 //! C99: one header, weights as constants, memory of its own; nothing is allocated.
 
-use super::program::{Call, Memory, Place, Program};
+use super::program::{Call, Place, Program};
 use super::{Activation, Described, Does, Layer, steps};
 use onward::Readout;
 use onward::normalize::TINY;
@@ -175,14 +175,14 @@ fn show(network: &Described) -> String {
         );
     }
     text.push_str("    (void)label;\n");
-    text.push_str(&normalise("    ", network.input_normalization, "y", network.sample_width()));
+    if let Some(line) = normalise(network.input_normalization, "y", network.sample_width()) {
+        let _ = writeln!(text, "    {line}");
+    }
     text + "}\n"
 }
 
-fn normalise(indent: &str, kind: Normalization, y: &str, n: usize) -> String {
-    steps(kind).map_or(String::new(), |(centre, mean)| {
-        format!("{indent}@_normalise({y}, {n}, {}, {});\n", i32::from(centre), i32::from(mean))
-    })
+fn normalise(kind: Normalization, y: &str, n: usize) -> Option<String> {
+    steps(kind).map(|(centre, mean)| format!("@_normalise({y}, {n}, {}, {});", i32::from(centre), i32::from(mean)))
 }
 
 /// The function that does it all.
@@ -191,7 +191,7 @@ fn predict(network: &Described, program: &Program) -> String {
                     static inline void @_predict(const float *x, float *probabilities) {\n"
         .to_owned();
     for (memory, numbers) in &program.memory {
-        let _ = writeln!(text, "    static float {}[{numbers}];", name(*memory));
+        let _ = writeln!(text, "    static float {}[{numbers}];", memory.name());
     }
     match network.readout {
         Readout::OnePass | Readout::ClassScores => {
@@ -209,26 +209,18 @@ fn predict(network: &Described, program: &Program) -> String {
 }
 
 fn calls(network: &Described, program: &Program, indent: &str, scores: &str) -> String {
-    let mut text = String::new();
-    for pass in &program.passes {
-        let within = if pass.times > 1 { format!("{indent}    ") } else { indent.to_owned() };
-        let body: String = pass.calls.iter().map(|call| spelled(network, *call, &within, scores)).collect();
-        text.push_str(&match pass.times {
-            1 => body,
-            times => format!("{indent}for (int32_t moment = 0; moment < {times}; moment++) {{\n{body}{indent}}}\n"),
-        });
-    }
-    text
+    let repeat = |times| format!("for (int32_t moment = 0; moment < {times}; moment++)");
+    program.lines(indent, repeat, |call| spelled(network, call, scores))
 }
 
-fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> String {
-    let line = match call {
+fn spelled(network: &Described, call: Call, scores: &str) -> Option<String> {
+    Some(match call {
         Call::Show(to) => format!("@_show(x, label, {});", at(to)),
         Call::Answer { l, x, y } => answer(&network.layers[l], l, x, y),
         Call::Squares { of, to } => format!("@_squares({}, {}, {});", at(of), of.len, at(to)),
-        Call::Normalize(y) => return normalise(indent, network.normalization, &at(y), y.len),
+        Call::Normalize(y) => return normalise(network.normalization, &at(y), y.len),
         Call::Read { l, of } => format!("@_read(@_read_w{l}, @_read_b{l}, {}, {}, {scores});", at(of), of.len),
-        Call::Copy { of, to } => format!("for (int32_t i = 0; i < {}; i++) ({})[i] = {}[i];", of.len, at(to), at(of)),
+        Call::Copy { of, to } => format!("for (int32_t i = 0; i < {}; i++) ({})[i] = ({})[i];", of.len, at(to), at(of)),
         Call::Clear(place) => format!("for (int32_t i = 0; i < {}; i++) ({})[i] = 0;", place.len, at(place)),
         Call::Label { to, strength } => {
             format!("for (int32_t k = 0; k < CLASSES; k++) ({})[k] = k == label ? {strength:?}f : 0;", at(to))
@@ -237,8 +229,7 @@ fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> Strin
             let (n, state, answer, take) = (state.len, at(state), at(answer), 1.0 - keep);
             format!("for (int32_t i = 0; i < {n}; i++) {state}[i] = {keep:?}f * {state}[i] + {take:?}f * {answer}[i];")
         }
-    };
-    format!("{indent}{line}\n")
+    })
 }
 
 fn answer(layer: &Layer, l: usize, x: Place, y: Place) -> String {
@@ -253,18 +244,9 @@ fn answer(layer: &Layer, l: usize, x: Place, y: Place) -> String {
     }
 }
 
-fn name(memory: Memory) -> String {
-    match memory {
-        Memory::A => "a".into(),
-        Memory::B => "b".into(),
-        Memory::Heard(l) => format!("heard{l}"),
-        Memory::State(l) => format!("state{l}"),
-    }
-}
-
 /// Where some numbers start.
 fn at(place: Place) -> String {
-    if place.from == 0 { name(place.memory) } else { format!("{} + {}", name(place.memory), place.from) }
+    if place.from == 0 { place.memory.name() } else { format!("{} + {}", place.memory.name(), place.from) }
 }
 
 #[cfg(test)]

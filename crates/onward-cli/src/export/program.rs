@@ -78,6 +78,16 @@ pub enum Memory {
 }
 
 impl Memory {
+    /// What it is called in C and in Rust.
+    pub fn name(self) -> String {
+        match self {
+            Memory::A => "a".into(),
+            Memory::B => "b".into(),
+            Memory::Heard(l) => format!("heard{l}"),
+            Memory::State(l) => format!("state{l}"),
+        }
+    }
+
     fn first(self, len: usize) -> Place {
         Place { memory: self, from: 0, len }
     }
@@ -90,6 +100,24 @@ impl Program {
             (Readout::EveryLabel, Some(moments)) => in_time(network, moments),
             _ => upward(network),
         }
+    }
+
+    /// Its lines in a language with braces: `repeat` begins a loop of so many turns, `call` spells a call, if there is anything
+    /// to do.
+    pub fn lines(&self, indent: &str, repeat: impl Fn(u32) -> String, call: impl Fn(Call) -> Option<String>) -> String {
+        let mut text = String::new();
+        for pass in &self.passes {
+            let lines = pass.calls.iter().filter_map(|made| call(*made));
+            match pass.times {
+                1 => lines.for_each(|line| text += &format!("{indent}{line}\n")),
+                times => {
+                    text += &format!("{indent}{} {{\n", repeat(times));
+                    lines.for_each(|line| text += &format!("{indent}    {line}\n"));
+                    text += &format!("{indent}}}\n");
+                }
+            }
+        }
+        text
     }
 
     /// How many numbers the working memory has.

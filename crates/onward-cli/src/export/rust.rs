@@ -1,6 +1,6 @@
 //! Rust: one module, `core` alone, weights as constant bytes.
 
-use super::program::{Call, Memory, Place, Program};
+use super::program::{Call, Place, Program};
 use super::{Activation, Described, Does, steps};
 use onward::Readout;
 use onward::normalize::TINY;
@@ -243,7 +243,7 @@ pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
 "
     .to_owned();
     for (memory, numbers) in &program.memory {
-        let _ = writeln!(text, "    let mut {} = [0.0f32; {numbers}];", name(*memory));
+        let _ = writeln!(text, "    let mut {} = [0.0f32; {numbers}];", memory.name());
     }
     match network.readout {
         Readout::OnePass | Readout::ClassScores => {
@@ -260,27 +260,18 @@ pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
 }
 
 fn calls(network: &Described, program: &Program, indent: &str, scores: &str) -> String {
-    let mut text = String::new();
-    for pass in &program.passes {
-        let within = if pass.times > 1 { format!("{indent}    ") } else { indent.to_owned() };
-        let body: String = pass.calls.iter().map(|call| spelled(network, *call, &within, scores)).collect();
-        text.push_str(&match pass.times {
-            1 => body,
-            times => format!("{indent}for _ in 0..{times} {{\n{body}{indent}}}\n"),
-        });
-    }
-    text
+    program.lines(indent, |times| format!("for _ in 0..{times}"), |call| spelled(network, call, scores))
 }
 
-fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> String {
-    let line = match call {
+fn spelled(network: &Described, call: Call, scores: &str) -> Option<String> {
+    Some(match call {
         Call::Show(to) => format!("show(x, label, &mut {});", at(to)),
         Call::Answer { l, x, y } => answer(&network.layers[l].does, l, &at(x), &at(y)),
         Call::Squares { of, to } => format!("squares(&{}, &mut {});", at(of), at(to)),
-        Call::Normalize(y) => match steps(network.normalization) {
-            Some((centre, mean)) => format!("normalise(&mut {}, {centre}, {mean});", at(y)),
-            None => return String::new(),
-        },
+        Call::Normalize(y) => {
+            let (centre, mean) = steps(network.normalization)?;
+            format!("normalise(&mut {}, {centre}, {mean});", at(y))
+        }
         Call::Read { l, of } => format!("read(&READ_W{l}, &READ_B{l}, &{}, {scores});", at(of)),
         Call::Copy { of, to } => format!("{}.copy_from_slice(&{});", at(to), at(of)),
         Call::Clear(place) => format!("{}.fill(0.0);", at(place)),
@@ -294,8 +285,7 @@ fn spelled(network: &Described, call: Call, indent: &str, scores: &str) -> Strin
             let (state, answer, take) = (at(state), at(answer), 1.0 - keep);
             format!("{state}.iter_mut().zip(&{answer}).for_each(|(s, y)| *s = {keep:?} * *s + {take:?} * y);")
         }
-    };
-    format!("{indent}{line}\n")
+    })
 }
 
 fn answer(does: &Does, l: usize, x: &str, y: &str) -> String {
@@ -308,16 +298,7 @@ fn answer(does: &Does, l: usize, x: &str, y: &str) -> String {
     }
 }
 
-fn name(memory: Memory) -> String {
-    match memory {
-        Memory::A => "a".into(),
-        Memory::B => "b".into(),
-        Memory::Heard(l) => format!("heard{l}"),
-        Memory::State(l) => format!("state{l}"),
-    }
-}
-
 /// Some numbers, as a slice.
 fn at(place: Place) -> String {
-    format!("{}[{}..{}]", name(place.memory), place.from, place.from + place.len)
+    format!("{}[{}..{}]", place.memory.name(), place.from, place.from + place.len)
 }
