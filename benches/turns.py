@@ -82,6 +82,14 @@ def wide(args):
     }
 
 
+def rest(args):
+    """Ten epochs; peers, which visit every sample, would take what their rate says."""
+    all = ["--set", "data.validation=0", "--set", "training.rest=4"]
+    ours = {who: lambda s=s: onward(args, "default", *all, *s)["seconds"] for who, s in OURS.items()}
+    jax = lambda: 600_000 / peer(args, "jax", DEFAULT, "--seconds", "8")["samples_per_second"]
+    return "784-3×1000, ten epochs with rest, seconds", ours | {"jax": jax}
+
+
 def evaluate(args):
     def ours(precision):
         bench = subprocess.run([args.onward, "bench", "evaluate", "--json"], check=True, capture_output=True, text=True)
@@ -140,7 +148,7 @@ def bench(args):
         BENCH.write_text(json.dumps(all, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-PARTS = {part.__name__: part for part in [throughput, wide, evaluate, rust, two]}
+PARTS = {part.__name__: part for part in [throughput, wide, rest, evaluate, rust, two]}
 parser = argparse.ArgumentParser()
 parser.add_argument("parts", nargs="+", choices=[*PARTS, "bench"])
 for name in ["onward", "python", "peers", "data", "rust"]:
