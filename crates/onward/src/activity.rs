@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::pass::Activity;
 use crate::readout::ROWS;
-use std::ops::ControlFlow;
 
 /// A layer's activity on some samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,13 +37,11 @@ impl Network {
         for start in (0..data.len()).step_by(ROWS) {
             batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
-            self.ascend(&rows.as_inputs(&batch, None), &mut buffers, |l, stage, y| {
+            self.answers(&rows.as_inputs(&batch, None), &mut buffers, |l, _, y| {
                 squares[l] += y.squares.iter().map(|&squares| f64::from(squares)).sum::<f64>();
                 for row in y.values.chunks_exact(y.width()) {
                     on[l].iter_mut().zip(row).for_each(|(on, y)| *on |= *y != 0.0);
                 }
-                stage.normalization.apply(y);
-                ControlFlow::Continue(())
             });
         }
         let of_layer = |(on, squares): (Vec<bool>, f64)| LayerActivity {

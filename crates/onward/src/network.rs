@@ -337,6 +337,20 @@ impl Network {
         }
     }
 
+    /// Carries `x` up through all layers, and shows each answer to `read` before it is normalised.
+    pub(crate) fn answers(
+        &self,
+        x: &Inputs<'_>,
+        buffers: &mut [Activity],
+        mut read: impl FnMut(usize, &Stage, &Activity),
+    ) {
+        self.ascend(x, buffers, |l, stage, y| {
+            read(l, stage, y);
+            stage.normalization.apply(y);
+            ControlFlow::Continue(())
+        });
+    }
+
     /// Carries `x` up through the first `layers` layers, and shows each activity to `read` as the next layer will read it.
     pub(crate) fn sweep(
         &self,

@@ -11,7 +11,6 @@ use crate::random::stream;
 use crate::readout::{ROWS, best, softmax};
 use crate::recurrent::{self, Held, States};
 use crate::settings::Rule;
-use std::ops::ControlFlow;
 
 /// Rounds of negatives drawn where each depends on the one before: as many as make a text all the net's own.
 const ROUNDS: usize = 10;
@@ -113,12 +112,10 @@ impl Network {
             let mut base = Vec::new();
             let base = self.project(&batch, &mut base);
             let first = rows.as_inputs(&batch, base);
-            self.ascend(&first, &mut buffers, |l, stage, y| {
+            self.answers(&first, &mut buffers, |l, stage, y| {
                 if stage.layer.learns() {
                     probe.layers[l].take(&stage.measure, y, n, tried);
                 }
-                stage.normalization.apply(y);
-                ControlFlow::Continue(())
             });
             append(&mut probe.negative.labels, negative.labels);
             append(&mut probe.negative.inputs, negative.inputs);
@@ -166,14 +163,12 @@ impl Network {
             batch.load(self, data, start..data.len().min(start + ROWS));
             rows.fill(self, &batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
             let first = rows.as_inputs(&batch, None);
-            self.ascend(&first, &mut buffers, |l, stage, y| {
+            self.answers(&first, &mut buffers, |l, stage, y| {
                 if stage.layer.learns() {
                     stage.class_scores(y, 0..batch.len(), &mut scores);
                     layers[l].take_scores(&scores, &batch.labels);
                     layers[l].note_alive(y, batch.len());
                 }
-                stage.normalization.apply(y);
-                ControlFlow::Continue(())
             });
         }
     }
