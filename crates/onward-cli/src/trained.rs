@@ -101,11 +101,9 @@ impl Trained {
     /// # Errors
     /// A [`Usage`] where the network does not offer it, or none at all.
     pub fn readout(&self, network: &Network, asked: Option<Choice>) -> Result<Readout> {
-        match (asked, network.readouts().last()) {
-            (Some(asked), _) => self.check(network, asked.into()).map(|()| asked.into()),
-            (None, Some(readout)) => Ok(*readout),
-            (None, None) => self.check(network, Readout::OnePass).map(|()| Readout::OnePass),
-        }
+        let most = || network.readouts().last().copied().unwrap_or(Readout::OnePass);
+        let readout = asked.map_or_else(most, Readout::from);
+        self.check(network, readout).map(|()| readout)
     }
 
     /// Refuses a readout that the network does not offer.

@@ -1,17 +1,14 @@
 //! `onward bench` measures what it says it measures; how fast it is, is for people to judge.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
+use common::{finished, out};
 use serde_json::Value;
-use std::process::Command;
+use std::path::Path;
 
 fn bench(arguments: &[&str]) -> Value {
-    let output = Command::new(cargo_bin!("onward"))
-        .args(["bench", "--layers=20,20", "--batch=50", "--seconds=0.05", "--threads=1", "--json"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let small = ["bench", "--layers=20,20", "--batch=50", "--seconds=0.05", "--threads=1", "--json"];
+    serde_json::from_str(&out(Path::new("."), &[&small[..], arguments].concat())).unwrap()
 }
 
 /// A rate, or whatever else is more than nothing.
@@ -45,8 +42,8 @@ fn a_plan_never_promises_more_than_its_bound() {
             assert_eq!(line["plan"]["blocks"].as_u64().unwrap() * 2, line["ranks"].as_u64().unwrap());
         }
     }
-    let refused = Command::new(cargo_bin!("onward")).args(["bench", "plan", "--batch=3", "--replicas=4"]).output();
-    let stderr = String::from_utf8(refused.unwrap().stderr).unwrap();
+    let refused = finished(Path::new("."), &["bench", "plan", "--batch=3", "--replicas=4"]);
+    let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(stderr.contains("--replicas 4: a batch of 3 cannot be shared by so many"), "{stderr}");
 }
 
@@ -64,12 +61,8 @@ fn streams_are_measured_in_the_library_and_as_a_command() {
 #[test]
 fn what_people_read_fits_in_80_columns() {
     let layers = "--layers=20,20,20,20,20,20,20,20";
-    let output = Command::new(cargo_bin!("onward"))
-        .args(["bench", "step", "pipeline", layers, "--batch=50", "--seconds=0.05", "--threads=9"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text =
+        out(Path::new("."), &["bench", "step", "pipeline", layers, "--batch=50", "--seconds=0.05", "--threads=9"]);
     assert!(text.contains("\n                                      ") && text.contains("bf16"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }

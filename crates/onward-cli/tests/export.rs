@@ -1,7 +1,8 @@
 //! `onward export`: what it writes is computed by others and compared with the library: ONNX by the interpreter below, which
 //! shares no code with the writer, C and Rust by their compilers.
 
-use assert_cmd::cargo::cargo_bin;
+mod common;
+
 use onward::settings::{
     ActivationKind, BlackBoxSettings, Fields, GoodnessKind, LabelPlace, LayerSettings, NegativesKind, Normalization,
     ObjectiveSettings, Precision,
@@ -200,8 +201,7 @@ fn trained(recipe: Recipe, folder: &Path) -> Network {
 }
 
 fn export(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(cargo_bin!("onward"));
-    command.current_dir(folder).args(["export", "a.safetensors"]).args(arguments).output().unwrap()
+    common::finished(folder, &[&["export", "a.safetensors"], arguments].concat())
 }
 
 fn exported(folder: &Path, readout: Readout, out: &str) -> Vec<u8> {

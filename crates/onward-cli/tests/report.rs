@@ -2,20 +2,14 @@
 
 mod common;
 
-use common::finished;
+use common::{finished, out};
 use std::path::Path;
-use std::process::Output;
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// Trains a network that takes no time.
-fn train(folder: &Path, out: &str, more: &[&str]) {
+fn train(folder: &Path, to: &str, more: &[&str]) {
     let tiny = ["--limit=400", "--set=network.layers=[16,16]", "--set=data.validation=100", "--epochs=2"];
-    let rest = ["--set=training.batch=20", "--threads=1", "--progress=none", "--out", out];
-    stdout(&finished(folder, &[&["train"][..], &tiny, &rest, more].concat()));
+    let rest = ["--set=training.batch=20", "--threads=1", "--progress=none", "--out", to];
+    out(folder, &[&["train"][..], &tiny, &rest, more].concat());
 }
 
 /// A page's visible text and markup, without pictures and settings of other sections.
@@ -77,7 +71,7 @@ fn a_run_leaves_a_page_that_needs_nothing_else() {
     assert!(!page.contains("NaN"));
 
     // The same page again, from what lies on disk.
-    assert_eq!(stdout(&finished(folder.path(), &["report", "a"])), "a/report.html\n");
+    assert_eq!(out(folder.path(), &["report", "a"]), "a/report.html\n");
     let again = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
     assert!(page == again, "the page that training wrote differs from the one that `onward report` writes");
     let probes = std::fs::read_to_string(folder.path().join("a/probes.jsonl")).unwrap();
@@ -90,7 +84,7 @@ fn runs_are_compared() {
     for (out, seed, width) in [("a", "1", "[16,16]"), ("b", "2", "[16,16]"), ("c", "1", "[8,8]")] {
         train(folder.path(), out, &["--seed", seed, "--set", &format!("network.layers={width}")]);
     }
-    let text = stdout(&finished(folder.path(), &["report", "a", "b", "c"]));
+    let text = out(folder.path(), &["report", "a", "b", "c"]);
     assert!(text.starts_with("Mean test error in per cent ± standard deviation over the seeds\n"), "{text}");
     assert!(
         text.contains("\nlayers [16, 16]              2 ") && text.contains("\nlayers [8, 8]                1 "),

@@ -470,6 +470,7 @@ impl Bench<'_> {
                 let (rate, trainer) = self.train(recipe, &self.data, self.threads)?;
                 let together = if blocks == 0 { "-".into() } else { blocks.to_string() };
                 let (mut line, mut busy) = (format!("  {name:14}{together:>8}{rate:>11.0} "), Vec::new());
+                let indent = line.len();
                 for (layers, seconds) in trainer.occupancy().iter().flat_map(|work| &work.blocks) {
                     let share = seconds / trainer.occupancy().map_or(1.0, |work| work.seconds);
                     let name = match layers.len() {
@@ -480,7 +481,7 @@ impl Bench<'_> {
                     let said = format!("  {name}: {:.0} %", 100.0 * share);
                     if line.len() + said.len() > 80 {
                         text.push_str(&format!("{line}\n"));
-                        line = " ".repeat(36);
+                        line = " ".repeat(indent);
                     }
                     line.push_str(&said);
                     busy.push(json!({ "layers": [layers.start, layers.end], "busy": share }));

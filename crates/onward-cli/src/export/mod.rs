@@ -178,6 +178,11 @@ impl Described {
         }
     }
 
+    /// What the label's input at the top is set to, where the highest layer hears it.
+    pub fn top_strength(&self) -> f32 {
+        self.label_strength * (self.classes() as f32).sqrt()
+    }
+
     /// What it wants of its inputs, in words.
     pub fn expects(&self) -> String {
         let Shape { channels, height, width } = self.shape;

@@ -85,7 +85,7 @@ fn every_label_in_time(graph: &mut Graph, network: &Described, moments: &Recurre
         states.push(repeated(graph, &state, width));
     }
     let label = (network.label == LabelPlace::Top).then(|| {
-        let strength = network.label_strength * (classes as f32).sqrt();
+        let strength = network.top_strength();
         let codes: Vec<f32> =
             (0..classes * classes).map(|i| if i / classes == i % classes { strength } else { 0.0 }).collect();
         let some = graph.ints(&vec![0; classes]);

@@ -168,8 +168,7 @@ fn in_time(network: &Described, moments: &RecurrentSettings) -> Program {
             start.extend([Call::Copy { of: state(l), to: below(l + 1) }, Call::Normalize(below(l + 1))]);
         }
     }
-    let strength = network.label_strength * (network.classes() as f32).sqrt();
-    start.push(Call::Label { to: above(top), strength });
+    start.push(Call::Label { to: above(top), strength: network.top_strength() });
 
     let moment = |reads: bool| {
         let mut calls = Vec::new();
