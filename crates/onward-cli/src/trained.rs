@@ -23,6 +23,7 @@ pub enum Choice {
     EveryLabel,
     OnePass,
     ClassScores,
+    Combined,
 }
 
 impl From<Choice> for Readout {
@@ -31,6 +32,7 @@ impl From<Choice> for Readout {
             Choice::EveryLabel => Readout::EveryLabel,
             Choice::OnePass => Readout::OnePass,
             Choice::ClassScores => Readout::ClassScores,
+            Choice::Combined => Readout::Combined,
         }
     }
 }
@@ -101,7 +103,8 @@ impl Trained {
     /// # Errors
     /// A [`Usage`] where the network does not offer it, or none at all.
     pub fn readout(&self, network: &Network, asked: Option<Choice>) -> Result<Readout> {
-        let most = || network.readouts().last().copied().unwrap_or(Readout::OnePass);
+        let at_once = network.readouts().into_iter().rfind(|readout| *readout != Readout::Combined);
+        let most = || at_once.unwrap_or(Readout::OnePass);
         let readout = asked.map_or_else(most, Readout::from);
         self.check(network, readout).map(|()| readout)
     }
@@ -116,6 +119,9 @@ impl Trained {
             Readout::EveryLabel => "goodness of layers that see the label, which the every-label readout compares",
             Readout::OnePass => "the softmax head that the one-pass readout needs (head.enabled = true)",
             Readout::ClassScores => "an objective that gives each class a score, as the class-scores readout needs",
+            Readout::Combined => {
+                "both readouts and samples held out (data.validation), which the combined readout needs"
+            }
         };
         let other = match offered.is_empty() {
             true => "it offers no other readout".into(),

@@ -132,7 +132,7 @@ fn expected(run: &Path) -> BTreeMap<(String, u64), f32> {
     }
     let summary = std::fs::read(run.join("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
-    for readout in ["every-label", "one-pass"] {
+    for readout in ["every-label", "one-pass", "combined"] {
         put(format!("test_error/{readout}"), 4, &summary["test_error"][readout]);
     }
     all

@@ -53,13 +53,23 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
     let summary: Value = serde_json::from_slice(&std::fs::read(folder.join("a/summary.json")).unwrap()).unwrap();
 
     let eval: Value = serde_json::from_str(&out(folder, &["eval", "a", "--json"])).unwrap();
-    for readout in ["every-label", "one-pass"] {
+    for readout in ["every-label", "one-pass", "combined"] {
         assert_eq!(eval["readouts"][readout]["error"], summary["test_error"][readout], "{readout}");
         assert_eq!(eval["readouts"][readout]["confusion"], summary["test_confusion"][readout], "{readout}");
     }
     let text = out(folder, &["eval", "a/checkpoint/best.safetensors", "--readout=one-pass", "--split=train"]);
     assert!(text.contains("of 60,000") && !text.contains("every-label"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+
+    let text = out(folder, &["eval", "a", "--readout=combined"]);
+    assert!(text.contains("\ncombined ") && !text.contains("every-label"), "{text}");
+    // The best network is from before there were weights; it may also be the same as the last.
+    refused(
+        folder,
+        &["eval", "a/checkpoint/best.safetensors", "--readout=combined"],
+        "samples held out (data.validation)",
+    );
+    refused(folder, &["export", "a", "--out=a.onnx", "--readout=combined"], "export every-label and one-pass");
 
     let text = out(folder, &["eval", "a", "--readout=one-pass", "--probe", "--data=mnist"]);
     let probed: Vec<f64> = ["input", "layer 0", "layer 1"]

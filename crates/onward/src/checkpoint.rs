@@ -2,7 +2,8 @@
 //!
 //! Tensors are `layers.0.weight (O, I)`, `layers.0.bias (O)`, … as PyTorch's `Linear` has them, then each layer's
 //! optimiser state (`layers.0.weight.smoothed`, …), running means (`layers.0.peer.mean (O)`) and the head
-//! (`head.1.weight (K, O)`: the part that reads layer 1). The file's metadata has one key, `onward`: a JSON object of the
+//! (`head.1.weight (K, O)`: the part that reads layer 1); once known, how much the every-label and the one-pass readout count in
+//! the combined one (`readout.combined (2)`). The file's metadata has one key, `onward`: a JSON object of the
 //! recipe, the data's shape and classes, the position, and the notes of whoever saved it. Random streams need no state of
 //! their own: they are a function of seed and position (see [`random`](crate::random)). The JSON object ends with a checksum
 //! over all the rest, by which damage is known; a file without one, rewritten by another tool, is taken at its word.
@@ -39,6 +40,9 @@ const NEGATIVES: &str = "training.negatives";
 
 /// What the head predicted of the batches to come (`negatives.delay`).
 const PREDICTIONS: &str = "training.predictions";
+
+/// How much both readouts count in the combined one.
+const COMBINED: &str = "readout.combined";
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug)]
@@ -253,6 +257,16 @@ impl File {
             let part = format!("head.{l}");
             layer.restore(&Tensor::of(&self.tensors, &part)).map_err(|error| in_part(&part, error))?;
         }
+        network.combined = None;
+        if self.tensors.iter().any(|tensor| tensor.name == COMBINED) {
+            let weights = Tensors(&self.tensors).f32(COMBINED, &[2])?;
+            if !network.offers_both() {
+                return Err(Error::Data(format!(
+                    "tensor `{COMBINED}` weights two readouts, but the network does not offer both"
+                )));
+            }
+            network.combined = Some([weights[0], weights[1]]);
+        }
         Ok(())
     }
 }
@@ -276,6 +290,7 @@ fn write(
     for (l, layer) in network.head().iter().flat_map(|head| head.reads.iter().zip(&head.layers)) {
         add(format!("head.{l}"), layer.tensors());
     }
+    tensors.extend(network.combined.map(|weights| Tensor::f32(COMBINED, &[2], weights.to_vec())));
 
     let shape = network.shape();
     let metadata = Metadata {

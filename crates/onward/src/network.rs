@@ -64,6 +64,8 @@ pub struct Network {
     classes: Vec<String>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) head: Option<Head>,
+    /// How much the every-label and the one-pass readout count in the combined one, once that is known.
+    pub(crate) combined: Option<[f32; 2]>,
     /// Whether some layer or goodness is the caller's own, so that the recipe does not tell what the network is.
     own: bool,
     /// Whether black boxes may run programs.
@@ -117,7 +119,7 @@ impl Network {
         let plans = plan(&recipe, shape, classes.len())?;
         let stages = build_stages(&recipe, &plans, classes.len(), 0..plans.len())?;
         let (classes, own, programs) = (classes.to_vec(), false, true);
-        let mut network = Network { shape, classes, stages, head: None, recipe, own, programs };
+        let mut network = Network { shape, classes, stages, head: None, combined: None, recipe, own, programs };
         network.head = network.recipe.head.enabled.then(|| Head::new(&network));
         Ok(network)
     }
@@ -268,7 +270,14 @@ impl Network {
         let labels = (goodness && self.sees_labels()).then_some(Readout::EveryLabel);
         let head = self.head.is_some().then_some(Readout::OnePass);
         let scores = self.scores_classes().then_some(Readout::ClassScores);
-        labels.into_iter().chain(head).chain(scores).collect()
+        let combined = self.combined.map(|_| Readout::Combined);
+        labels.into_iter().chain(head).chain(scores).chain(combined).collect()
+    }
+
+    /// Whether the network offers both the every-label and the one-pass readout.
+    pub(crate) fn offers_both(&self) -> bool {
+        let offered = self.readouts();
+        [Readout::EveryLabel, Readout::OnePass].iter().all(|readout| offered.contains(readout))
     }
 
     /// Whether layers tell the label themselves.

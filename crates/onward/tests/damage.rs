@@ -277,6 +277,19 @@ fn samples_larger_than_the_file_has_weights_for_are_refused() {
 }
 
 #[test]
+fn weights_of_readouts_that_are_not_there_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    let data = patterns(120);
+    let mut trainer = Trainer::new(recipe(Precision::F32, &[8, 8]), &data).unwrap();
+    trainer.combine_readouts(&data).unwrap();
+    let whole = saved(&trainer);
+    std::fs::write(&path, edited(&whole, "forward-forward", "random-layers")).unwrap();
+    let error = Network::load(&path).unwrap_err().to_string();
+    assert!(error.contains("`readout.combined` weights two readouts, but the network does not offer both"), "{error}");
+}
+
+#[test]
 fn a_trainer_at_hand_takes_over_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last");

@@ -49,6 +49,7 @@ enum Choice {
     EveryLabel,
     OnePass,
     ClassScores,
+    Combined,
     Both,
 }
 
@@ -68,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Choice::EveryLabel) => vec![Readout::EveryLabel],
         Some(Choice::OnePass) => vec![Readout::OnePass],
         Some(Choice::ClassScores) => vec![Readout::ClassScores],
+        Some(Choice::Combined) => vec![Readout::Combined],
         Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
     readouts.iter().try_for_each(|readout| trained.check(&network, *readout))?;

@@ -13,6 +13,7 @@ use onward::Readout;
 use onward::settings::LayerSettings;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 use toml::Value;
 
@@ -143,19 +144,16 @@ impl Line {
         self.errors.values().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// The mean over the seeds, and from where to where they go.
-    fn error(&self, readout: Readout) -> String {
-        let Some(errors) = self.errors.get(&readout) else { return "-".into() };
+    /// The mean over the seeds, and the least and the most of them where there are several.
+    fn error(&self, readout: Readout) -> Option<(String, Option<(f64, f64)>)> {
+        let errors = self.errors.get(&readout)?;
         let mean = mean(errors);
-        if errors.len() == 1 {
-            return format!("{mean:.2}");
-        }
-        let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = errors.iter().copied().fold(0.0, f64::max);
         // A miss that rounding would hide is shown.
         let hidden = mean > self.paper + REACHED && (100.0 * mean).round() == (100.0 * self.paper).round();
         let decimals = if hidden { 3 } else { 2 };
-        format!("{mean:.decimals$} ({least:.2}–{most:.2})")
+        let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = errors.iter().copied().fold(0.0, f64::max);
+        Some((format!("{mean:.decimals$}"), (errors.len() > 1).then_some((least, most))))
     }
 
     /// Whether the paper's error is reached, by the mean of the readout that the paper reports.
@@ -183,42 +181,44 @@ impl Line {
     }
 }
 
+/// The readouts that the tables show.
+const SHOWN: [Readout; 3] = [Readout::EveryLabel, Readout::OnePass, Readout::Combined];
+
 fn plain(summaries: &[Summary]) -> String {
-    let mut text = String::from("Test error in per cent: mean over the seeds (from–to)\n\n");
-    let (every_label, one_pass) = ("every-label", "one-pass");
-    text.push_str(&format!("{:24}{:>6} {every_label:>16} {one_pass:>16}{:>6}\n", "experiment", "paper", "seeds"));
+    let mut text = String::from("Test error in per cent: mean over the seeds, ± half of their range\n\n");
+    let cells = |of: &dyn Fn(Readout) -> String| SHOWN.map(|readout| format!(" {:>12}", of(readout))).concat();
+    let titles = cells(&|readout| readout.to_string());
+    let _ = writeln!(text, "{:23} {:>5}{titles} {:>5}", "experiment", "paper", "seeds");
     for line in lines(summaries) {
-        text.push_str(&format!(
-            "{:24}{:>6} {:>16} {:>16}{:>6}  {}\n",
-            line.experiment,
-            line.paper(),
-            line.error(Readout::EveryLabel),
-            line.error(Readout::OnePass),
-            line.seeds(),
-            line.verdict()
-        ));
+        let errors = cells(&|readout| match line.error(readout) {
+            Some((mean, Some((least, most)))) => format!("{mean} ±{:.2}", 0.5 * (most - least)),
+            Some((mean, None)) => mean,
+            None => "-".into(),
+        });
+        let (paper, seeds, verdict) = (line.paper(), line.seeds(), line.verdict());
+        let _ = writeln!(text, "{:23} {paper:>5}{errors} {seeds:>5} {verdict}", line.experiment);
     }
     text
 }
 
 fn markdown(summaries: &[Summary]) -> String {
     let mut text = String::from(
-        "| experiment | hidden layers | epochs | paper % | every-label % | one-pass % | seeds | minutes each | verdict |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---|\n",
+        "| experiment | hidden layers | epochs | paper % | every-label % | one-pass % | combined % | seeds | minutes each | verdict |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|---|\n",
     );
     for line in lines(summaries) {
-        text.push_str(&format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |\n",
-            line.experiment,
-            line.layers,
-            line.epochs,
-            line.paper(),
-            line.error(Readout::EveryLabel),
-            line.error(Readout::OnePass),
-            line.seeds(),
-            line.minutes(),
-            line.verdict()
-        ));
+        let errors = SHOWN.map(|readout| match line.error(readout) {
+            Some((mean, Some((least, most)))) => format!("{mean} ({least:.2}–{most:.2})"),
+            Some((mean, None)) => mean,
+            None => "-".into(),
+        });
+        let Line { experiment, layers, epochs, .. } = &line;
+        let (paper, errors, minutes) = (line.paper(), errors.join(" | "), line.minutes());
+        let (seeds, verdict) = (line.seeds(), line.verdict());
+        let _ = writeln!(
+            text,
+            "| `{experiment}` | {layers} | {epochs} | {paper} | {errors} | {seeds} | {minutes} | {verdict} |"
+        );
     }
     text
 }

@@ -375,6 +375,11 @@ impl Run {
     /// The final numbers.
     fn finish(mut self, progress: &Progress, events: &mut EventFile) -> Result<Summary> {
         let path = self.run.path().display().to_string();
+        if let Some(validation) = &self.samples.validation
+            && self.trainer.combine_readouts(validation)?
+        {
+            self.run.save(&self.trainer, self.seconds)?;
+        }
         let network = self.trainer.network();
         let judged = judge(network, self.samples.test.as_ref())?;
         let position = self.trainer.position();

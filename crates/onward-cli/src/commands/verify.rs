@@ -13,7 +13,7 @@ use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result, bail};
 use onward::checkpoint::{Info, different_tensors};
-use onward::{Dataset, Event, Flow, Readout, Trainer};
+use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -283,8 +283,13 @@ impl<'a> Retrained<'a> {
     }
 
     /// Compares what the run and this one ended in: the last checkpoint, and the test samples' errors.
-    fn compare_ends(&mut self, summary: &Summary, path: &Path, samples: &Samples, trainer: &Trainer) -> Result<()> {
+    fn compare_ends(&mut self, summary: &Summary, path: &Path, samples: &Samples, trainer: &mut Trainer) -> Result<()> {
         let checkpoint = path.join("checkpoint/last.safetensors");
+        // Runs from before there was a combined readout are without it.
+        let combined = Network::load(&checkpoint).is_ok_and(|network| network.readouts().contains(&Readout::Combined));
+        if let Some(validation) = samples.validation.as_ref().filter(|_| combined) {
+            trainer.combine_readouts(validation)?;
+        }
         if checkpoint.exists() {
             let scratch = tempfile::tempdir().context("a scratch directory could not be made")?;
             let again = scratch.path().join("last.safetensors");

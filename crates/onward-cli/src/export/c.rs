@@ -194,15 +194,15 @@ fn predict(network: &Described, program: &Program) -> String {
         let _ = writeln!(text, "    static float {}[{numbers}];", memory.name());
     }
     match network.readout {
-        Readout::OnePass | Readout::ClassScores => {
-            text.push_str("    const int32_t label = -1;\n");
-            text.push_str("    for (int32_t k = 0; k < CLASSES; k++) probabilities[k] = 0;\n");
-            text.push_str(&calls(network, program, "    ", "probabilities, CLASSES"));
-        }
         Readout::EveryLabel => {
             text.push_str("    for (int32_t label = 0; label < CLASSES; label++) {\n        float score = 0;\n");
             text.push_str(&calls(network, program, "        ", "&score, 1"));
             let _ = writeln!(text, "        probabilities[label] = score / {};\n    }}", program.moments);
+        }
+        _ => {
+            text.push_str("    const int32_t label = -1;\n");
+            text.push_str("    for (int32_t k = 0; k < CLASSES; k++) probabilities[k] = 0;\n");
+            text.push_str(&calls(network, program, "    ", "probabilities, CLASSES"));
         }
     }
     text + "    @_softmax(probabilities);\n}\n"

@@ -89,6 +89,9 @@ pub enum Does {
 impl Described {
     /// Describes what `readout` needs of a network; or says why it cannot.
     pub fn new(network: &Network, readout: Readout) -> Result<Self, String> {
+        if readout == Readout::Combined {
+            return Err("the combined readout is two: export every-label and one-pass (--readout)".into());
+        }
         let recipe = network.recipe();
         if !recipe.hardware.is_precise() {
             return Err(
@@ -117,7 +120,7 @@ impl Described {
                     part.map(|(_, layer)| matrix(layer, Of::Normalized))
                 }
                 _ if l < first || !stage.layer.learns() => None,
-                Readout::EveryLabel => Some(logits(&stage.measure, kind, plan.shape.len(), false)),
+                Readout::EveryLabel | Readout::Combined => Some(logits(&stage.measure, kind, plan.shape.len(), false)),
                 Readout::ClassScores => Some(match &stage.scores {
                     Some(layer) => matrix(&**layer, Of::Activity),
                     None => logits(&stage.measure, kind, plan.shape.len(), true),

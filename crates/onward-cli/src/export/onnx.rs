@@ -22,9 +22,9 @@ pub fn model(network: &Described) -> Result<Vec<u8>, String> {
     let mut graph = Graph::default();
     let x = graph.node("Flatten", &["input"], &[("axis", Attribute::Int(1))]);
     let scores = match (network.readout, &network.moments) {
-        (Readout::OnePass | Readout::ClassScores, _) => one_pass(&mut graph, network, &x),
         (Readout::EveryLabel, None) => every_label(&mut graph, network, &x),
         (Readout::EveryLabel, Some(moments)) => every_label_in_time(&mut graph, network, moments, &x),
+        _ => one_pass(&mut graph, network, &x),
     };
     graph.named("Softmax", &[&scores], "probabilities", &[("axis", Attribute::Int(1))]);
     graph.named("ArgMax", &[&scores], "label", &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(0))]);

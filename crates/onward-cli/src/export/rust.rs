@@ -246,14 +246,14 @@ pub fn predict(x: &[f32; INPUTS], probabilities: &mut [f32; CLASSES]) {
         let _ = writeln!(text, "    let mut {} = [0.0f32; {numbers}];", memory.name());
     }
     match network.readout {
-        Readout::OnePass | Readout::ClassScores => {
-            text.push_str("    let label = None;\n    *probabilities = [0.0; CLASSES];\n");
-            text.push_str(&calls(network, program, "    ", "probabilities"));
-        }
         Readout::EveryLabel => {
             text.push_str("    for k in 0..CLASSES {\n        let (label, mut score) = (Some(k), [0.0]);\n");
             text.push_str(&calls(network, program, "        ", "&mut score"));
             let _ = writeln!(text, "        probabilities[k] = score[0] / {:?};\n    }}", program.moments as f32);
+        }
+        _ => {
+            text.push_str("    let label = None;\n    *probabilities = [0.0; CLASSES];\n");
+            text.push_str(&calls(network, program, "    ", "probabilities"));
         }
     }
     text + "    softmax(probabilities);\n}\n"

@@ -1,6 +1,7 @@
 //! Readouts: from activities to labels.
 
 mod class_scores;
+mod combined;
 mod every_label;
 mod exit;
 mod one_pass;
@@ -28,6 +29,8 @@ pub enum Readout {
     OnePass,
     /// One pass; the class scores of layers that tell the label themselves, added up.
     ClassScores,
+    /// Every label and one pass together, weighted as samples held out from training have it ([`Network::combine_readouts`]).
+    Combined,
 }
 
 impl std::fmt::Display for Readout {
@@ -36,6 +39,7 @@ impl std::fmt::Display for Readout {
             Readout::EveryLabel => "every-label",
             Readout::OnePass => "one-pass",
             Readout::ClassScores => "class-scores",
+            Readout::Combined => "combined",
         })
     }
 }
@@ -93,12 +97,9 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Data`] where the samples have another shape than the network's, the readout needs a head that the
-    /// network does not have, or a score overflows.
+    /// network does not have or weights that nothing has fitted yet, or a score overflows.
     pub fn predict(&self, data: &Dataset, readout: Readout) -> Result<Predictions> {
-        if data.shape() != self.shape() {
-            let (found, expected) = (data.shape(), self.shape());
-            return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
-        }
+        self.check_shape(data)?;
         if readout == Readout::EveryLabel && !self.sees_labels() {
             return Err(Error::Data(
                 "the every-label readout needs labels among the inputs, but no label goes in \
@@ -120,34 +121,78 @@ impl Network {
                     .into(),
             ));
         }
+        let mut probabilities = match (readout, self.combined) {
+            (Readout::Combined, Some(weights)) => {
+                let scores = [Readout::EveryLabel, Readout::OnePass].map(|readout| self.scores(data, readout));
+                let [every_label, one_pass] = scores;
+                let sum = combined::sum([&every_label?, &one_pass?], weights);
+                self.check_scores(&sum, 0, readout)?;
+                sum
+            }
+            (Readout::Combined, None) => {
+                return Err(Error::Data(
+                    "the combined readout needs weights, which samples held out from training give it: use every-label or \
+                     one-pass, or train with `data.validation` above 0"
+                        .into(),
+                ));
+            }
+            _ => self.scores(data, readout)?,
+        };
+        probabilities.chunks_exact_mut(self.classes()).for_each(softmax);
+        Ok(Predictions { classes: self.classes(), probabilities })
+    }
+
+    /// What a readout gives each class of each sample, before the softmax: `(N, K)`.
+    fn scores(&self, data: &Dataset, readout: Readout) -> Result<Vec<f32>> {
         let classes = self.classes();
-        let mut probabilities = Vec::with_capacity(data.len() * classes);
+        let mut all = Vec::with_capacity(data.len() * classes);
         let rows_each = if readout == Readout::EveryLabel { classes } else { 1 };
         let chunk = (ROWS / rows_each).max(1);
         let (mut batch, mut buffers) = (Batch::default(), Default::default());
         for start in (0..data.len()).step_by(chunk) {
             batch.load(self, data, start..data.len().min(start + chunk));
-            let mut scores = match readout {
+            let scores = match readout {
                 Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, &batch),
                 Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),
                 Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
                 Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
                 Readout::ClassScores => class_scores::scores(self, &batch, &mut buffers),
+                Readout::Combined => unreachable!("it is the sum of two others' scores"),
             };
             self.check_faults()?;
-            if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-                return Err(Error::Data(format!(
-                    "sample {}: the {readout} readout gives class `{}` a score of {}: the sample's values, or the network's \
-                     weights, are too large for single precision",
-                    start + at / classes,
-                    self.class_names()[at % classes],
-                    scores[at]
-                )));
-            }
-            scores.chunks_exact_mut(classes).for_each(softmax);
-            probabilities.extend_from_slice(&scores);
+            self.check_scores(&scores, start, readout)?;
+            all.extend_from_slice(&scores);
         }
-        Ok(Predictions { classes, probabilities })
+        Ok(all)
+    }
+
+    /// Refuses scores `(N, K)` that have overflowed; they are those of sample `first` and of those after it.
+    fn check_scores(&self, scores: &[f32], first: usize, readout: Readout) -> Result<()> {
+        let Some(at) = scores.iter().position(|score| !score.is_finite()) else { return Ok(()) };
+        let (sample, class) = (first + at / self.classes(), &self.class_names()[at % self.classes()]);
+        Err(Error::Data(format!(
+            "sample {sample}: the {readout} readout gives class `{class}` a score of {}: the sample's values, or the network's \
+             weights, are too large for single precision",
+            scores[at]
+        )))
+    }
+
+    /// Weights the every-label and the one-pass readout by what makes the labels of `data`, which training has not seen,
+    /// likeliest; from then on the network offers [`Readout::Combined`]. Returns false, and changes nothing, where it does not
+    /// offer both.
+    ///
+    /// # Errors
+    /// As [`Network::evaluate`].
+    pub fn combine_readouts(&mut self, data: &Dataset) -> Result<bool> {
+        if !self.offers_both() {
+            return Ok(false);
+        }
+        let known_as = self.classes_of(data)?;
+        let labels: Vec<u32> = data.labels().iter().map(|&label| known_as[label as usize]).collect();
+        self.check_shape(data)?;
+        let [every_label, one_pass] = [Readout::EveryLabel, Readout::OnePass].map(|readout| self.scores(data, readout));
+        self.combined = Some(combined::fit([&every_label?, &one_pass?], &labels, self.classes()));
+        Ok(true)
     }
 
     /// Reads out the labels of every sample, and compares them with the true ones, class by name.
@@ -178,6 +223,14 @@ impl Network {
             evaluation.errors += usize::from(found != label);
         }
         Ok(evaluation)
+    }
+
+    fn check_shape(&self, data: &Dataset) -> Result<()> {
+        let (found, expected) = (data.shape(), self.shape());
+        match found == expected {
+            true => Ok(()),
+            false => Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}"))),
+        }
     }
 
     /// Which of the network's classes each of the data's is: the one of the same name, for another file may hold fewer

@@ -181,6 +181,14 @@ impl Trainer {
         &mut *self.negatives
     }
 
+    /// As [`Network::combine_readouts`], of the network in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn combine_readouts(&mut self, data: &Dataset) -> Result<bool> {
+        self.network.combine_readouts(data)
+    }
+
     pub(crate) fn network_mut(&mut self) -> &mut Network {
         &mut self.network
     }
