@@ -120,7 +120,7 @@ impl Trained {
             Readout::OnePass => "the softmax head that the one-pass readout needs (head.enabled = true)",
             Readout::ClassScores => "an objective that gives each class a score, as the class-scores readout needs",
             Readout::Combined => {
-                "both readouts and samples held out (data.validation), which the combined readout needs"
+                "weights of both readouts, which samples held out (data.validation) give when training ends"
             }
         };
         let other = match offered.is_empty() {

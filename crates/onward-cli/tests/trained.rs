@@ -67,7 +67,7 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
     refused(
         folder,
         &["eval", "a/checkpoint/best.safetensors", "--readout=combined"],
-        "samples held out (data.validation)",
+        "without weights of both readouts, which samples held",
     );
     refused(folder, &["export", "a", "--out=a.onnx", "--readout=combined"], "export every-label and one-pass");
 

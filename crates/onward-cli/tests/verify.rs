@@ -81,7 +81,7 @@ fn a_run_comes_to_the_same_bits_and_stays_as_it_was() {
     let before = files(&folder.path().join("a"));
     let (code, text) = verify(folder.path(), &["--threads=1"]);
     assert_eq!(code, Some(0), "{text}");
-    let expected = "Verified: a comes to the same bits: the metrics of 3 epochs, all 12 tensors of its last checkpoint \
+    let expected = "Verified: a comes to the same bits: the metrics of 3 epochs, all 13 tensors of its last checkpoint \
                     and its test errors; onward 0.1.0 ";
     assert!(text.starts_with(expected) && text.ends_with(" both times."), "{text}");
     assert_eq!(files(&folder.path().join("a")), before);

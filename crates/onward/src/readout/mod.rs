@@ -13,6 +13,7 @@ use crate::batch::Batch;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::pass::Activity;
 use crate::recurrent;
 use serde::{Deserialize, Serialize};
 
@@ -121,49 +122,49 @@ impl Network {
                     .into(),
             ));
         }
-        let mut probabilities = match (readout, self.combined) {
-            (Readout::Combined, Some(weights)) => {
-                let scores = [Readout::EveryLabel, Readout::OnePass].map(|readout| self.scores(data, readout));
-                let [every_label, one_pass] = scores;
-                let sum = combined::sum([&every_label?, &one_pass?], weights);
-                self.check_scores(&sum, 0, readout)?;
-                sum
-            }
-            (Readout::Combined, None) => {
-                return Err(Error::Data(
-                    "the combined readout needs weights, which samples held out from training give it: use every-label or \
-                     one-pass, or train with `data.validation` above 0"
-                        .into(),
-                ));
-            }
-            _ => self.scores(data, readout)?,
-        };
+        if readout == Readout::Combined && self.combined.is_none() {
+            return Err(Error::Data(
+                "the combined readout needs weights, which samples held out from training give it: use every-label or \
+                 one-pass, or train with `data.validation` above 0"
+                    .into(),
+            ));
+        }
+        let mut probabilities = self.scores(data, readout)?;
         probabilities.chunks_exact_mut(self.classes()).for_each(softmax);
         Ok(Predictions { classes: self.classes(), probabilities })
     }
 
-    /// What a readout gives each class of each sample, before the softmax: `(N, K)`.
+    /// What a readout that is offered gives each class of each sample, before the softmax: `(N, K)`.
     fn scores(&self, data: &Dataset, readout: Readout) -> Result<Vec<f32>> {
-        let classes = self.classes();
-        let mut all = Vec::with_capacity(data.len() * classes);
-        let rows_each = if readout == Readout::EveryLabel { classes } else { 1 };
+        let mut all = Vec::with_capacity(data.len() * self.classes());
+        let rows_each = if matches!(readout, Readout::EveryLabel | Readout::Combined) { self.classes() } else { 1 };
         let chunk = (ROWS / rows_each).max(1);
         let (mut batch, mut buffers) = (Batch::default(), Default::default());
         for start in (0..data.len()).step_by(chunk) {
             batch.load(self, data, start..data.len().min(start + chunk));
-            let scores = match readout {
-                Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, &batch),
-                Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, &batch),
-                Readout::EveryLabel => every_label::scores(self, &batch, &mut buffers),
-                Readout::OnePass => one_pass::scores(self, &batch, &mut buffers),
-                Readout::ClassScores => class_scores::scores(self, &batch, &mut buffers),
-                Readout::Combined => unreachable!("it is the sum of two others' scores"),
-            };
+            let scores = self.scores_of(&batch, readout, &mut buffers);
             self.check_faults()?;
             self.check_scores(&scores, start, readout)?;
             all.extend_from_slice(&scores);
         }
         Ok(all)
+    }
+
+    /// The same of a batch.
+    fn scores_of(&self, batch: &Batch, readout: Readout, buffers: &mut [Activity; 2]) -> Vec<f32> {
+        match readout {
+            Readout::EveryLabel if self.is_recurrent() => recurrent::every_label(self, batch),
+            Readout::OnePass if self.is_recurrent() => recurrent::one_pass(self, batch),
+            Readout::EveryLabel => every_label::scores(self, batch, buffers),
+            Readout::OnePass => one_pass::scores(self, batch, buffers),
+            Readout::ClassScores => class_scores::scores(self, batch, buffers),
+            Readout::Combined => {
+                let each =
+                    [Readout::EveryLabel, Readout::OnePass].map(|readout| self.scores_of(batch, readout, buffers));
+                let weights = self.combined.expect("predict() has looked for them");
+                combined::sum([&each[0], &each[1]], weights)
+            }
+        }
     }
 
     /// Refuses scores `(N, K)` that have overflowed; they are those of sample `first` and of those after it.
