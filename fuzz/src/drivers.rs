@@ -3,7 +3,7 @@
 
 use onward::checkpoint::Info;
 use onward::train::stream::Learner;
-use onward::{Network, Trainer};
+use onward::{Dataset, Network, Trainer, Values};
 use onward_data::records::{Columns, Format, LabelColumn, Next, Record, Records};
 use std::path::{Path, PathBuf};
 
@@ -94,8 +94,18 @@ pub fn settings(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     let path = file("checkpoint.safetensors", bytes);
     let _ = Info::read(&path);
-    let _ = Network::load(&path);
     let _ = Trainer::load(&path);
+    // What is loaded can be used; a small network, for it is about errors and not about time.
+    if let Ok(network) = Network::load(&path)
+        && network.parameters() < 2_000
+        && network.recipe().recurrent.iterations < 20
+    {
+        let values = Values::Floats(vec![0.5; network.shape().len()]);
+        let sample = Dataset::new(network.shape(), values, vec![], vec![]).expect("one sample without a label");
+        for readout in network.readouts() {
+            let _ = network.predict(&sample, readout);
+        }
+    }
 }
 
 pub fn stream_checkpoint(bytes: &[u8]) {

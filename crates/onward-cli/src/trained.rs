@@ -20,9 +20,13 @@ pub struct Trained {
 /// A readout as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
+    /// A pass for each label; the one with the most goodness wins
     EveryLabel,
+    /// One pass; the softmax head decides
     OnePass,
+    /// One pass; the class scores of layers that tell the label themselves, added up
     ClassScores,
+    /// Every label and one pass together, weighted by samples that were held out
     Combined,
 }
 
