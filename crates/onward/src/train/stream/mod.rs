@@ -46,6 +46,7 @@ use crate::pass::{Activity, Directions, Inputs};
 use crate::peer::Peer;
 use crate::random::{Random, stream};
 use crate::settings::Normalization;
+use crate::train::stage::check_finite;
 use moments::Moments;
 use past::Past;
 use rand_distr::{Distribution, StandardNormal};
@@ -407,11 +408,7 @@ impl Learner {
         scores.resize(count, 0.0);
         goodness.clear();
         let first = settings.skip.min(stages.len() - 1);
-        let x = rows.as_inputs(inputs);
-        for (l, stage) in stages.iter().enumerate() {
-            let (below, y) = take_turns(buffers, l);
-            stage.layer.forward(if l == 0 { &x } else { &below }, y);
-            finite(y, l, *steps)?;
+        ascend(stages, &rows.as_inputs(inputs), buffers, *steps, |l, stage, _, y| {
             for (r, score) in scores.iter_mut().enumerate() {
                 let g = stage.measure.value(y.row(r), y.squares[r]);
                 goodness.push(g);
@@ -419,9 +416,7 @@ impl Learner {
                     *score += stage.measure.logit(g);
                 }
             }
-            stage.normalization.apply(y);
-        }
-        Ok(())
+        })
     }
 
     /// Fits the sharpness of the softmax to one more label: a step down its cross-entropy.
@@ -523,16 +518,9 @@ impl Learner {
         let inputs = stages[0].layer.inputs();
         let Work { rows, buffers, slope, .. } = work;
         rows.take(batch, inputs);
-        let x = rows.as_inputs(inputs);
-        for (l, stage) in stages.iter_mut().enumerate() {
-            let (below, y) = take_turns(buffers, l);
-            let x = if l == 0 { &x } else { &below };
-            stage.layer.forward(x, y);
-            finite(y, l, *steps)?;
+        ascend(stages, &rows.as_inputs(inputs), buffers, *steps, |_, stage, x, y| {
             slope.climb(stage, x, y, settings, *steps);
-            stage.normalization.apply(y);
-        }
-        Ok(())
+        })
     }
 
     /// Takes the goodness of row `r` of the batch towards `goal` times the threshold, in every layer.
@@ -541,12 +529,7 @@ impl Learner {
         let inputs = stages[0].layer.inputs();
         let Work { rows, buffers, slope, .. } = work;
         rows.take(&batch[r * inputs..(r + 1) * inputs], inputs);
-        let x = rows.as_inputs(inputs);
-        for (l, stage) in stages.iter_mut().enumerate() {
-            let (below, y) = take_turns(buffers, l);
-            let x = if l == 0 { &x } else { &below };
-            stage.layer.forward(x, y);
-            finite(y, l, *steps)?;
+        ascend(stages, &rows.as_inputs(inputs), buffers, *steps, |_, stage, x, y| {
             let g = y.squares[0];
             let wanted = stage.measure.threshold * goal;
             let beyond = if goal >= 1.0 { g >= wanted } else { g <= wanted };
@@ -554,9 +537,7 @@ impl Learner {
                 let goal = g + settings.optimizer.rate * (wanted - g);
                 one_step(&mut *stage.layer, x, y, goal, &mut slope.d);
             }
-            stage.normalization.apply(y);
-        }
-        Ok(())
+        })
     }
 }
 
@@ -596,9 +577,21 @@ fn code(to: &mut [f32], label: Option<usize>, strength: f32) {
     }
 }
 
-fn finite(y: &Activity, layer: usize, step: u64) -> Result<()> {
-    match y.squares.iter().find(|squares| !squares.is_finite()) {
-        Some(&found) => Err(Error::NotFinite { layer, step, found }),
-        None => Ok(()),
+/// Carries the rows `x` up; `each` is shown every layer, what it reads and what it answers, before that is normalised.
+fn ascend(
+    stages: &mut [Stage],
+    x: &Inputs<'_>,
+    buffers: &mut [Activity],
+    step: u64,
+    mut each: impl FnMut(usize, &mut Stage, &Inputs<'_>, &Activity),
+) -> Result<()> {
+    for (l, stage) in stages.iter_mut().enumerate() {
+        let (below, y) = take_turns(buffers, l);
+        let x = if l == 0 { x } else { &below };
+        stage.layer.forward(x, y);
+        check_finite(y, l, step)?;
+        each(l, stage, x, y);
+        stage.normalization.apply(y);
     }
+    Ok(())
 }

@@ -5,12 +5,13 @@
 //! wrong one along, which rises beside it: every layer reads, beside the real state below, the one that the wrong record
 //! has come to there, both with the real state above, and raises its goodness for the first and lowers it for the second.
 
-use super::{Learner, Work, finite};
+use super::{Learner, Work};
 use crate::engine::sum_of_squares;
 use crate::error::Result;
 use crate::network::Stage;
 use crate::pass::{Activity, Inputs};
 use crate::recurrent::{blend, join};
+use crate::train::stage::check_finite;
 
 /// Rows of a layer's state: what is there, and what a wrong record has come to.
 const ROWS: usize = 2;
@@ -91,7 +92,7 @@ impl Learner {
             let x = Inputs { values: &moments.x, width, source: None, codes: None, base: None, scale: &[1.0; ROWS] };
             let y = &mut moments.answer;
             stage.layer.forward(&x, y);
-            finite(y, l, *steps)?;
+            check_finite(y, l, *steps)?;
             let goodness = stage.measure.value(y.row(0), y.squares[0]);
             verdict.goodness.push(goodness);
             if l >= first {
