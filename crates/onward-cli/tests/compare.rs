@@ -22,6 +22,9 @@ fn a_program_between_layers() {
     let (said, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{said}");
     assert!(text.contains("backprop: refused.") && text.contains("straight_through"), "{text}");
+    let table: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("rule")).collect();
+    assert!(table.len() > 1 && table[0].contains("every-label one-pass combined"), "{text}");
+    assert!(table.iter().all(|line| line.chars().count() <= 80), "{text}");
     let settings = std::fs::read_to_string(folder.path().join("c/forward-forward/experiment.toml")).unwrap();
     assert!(settings.contains("command = [\"cat\"]") && settings.contains("outputs = 24"), "{settings}");
 

@@ -86,10 +86,7 @@ fn runs_are_compared() {
     }
     let text = out(folder.path(), &["report", "a", "b", "c"]);
     assert!(text.starts_with("Mean test error in per cent ± standard deviation over the seeds\n"), "{text}");
-    assert!(
-        text.contains("\nlayers [16, 16]              2 ") && text.contains("\nlayers [8, 8]                1 "),
-        "{text}"
-    );
+    assert!(text.contains("\nlayers [16, 16]     2 ") && text.contains("\nlayers [8, 8]       1 "), "{text}");
     assert!(
         text.replace("\n", " ").contains("only two seeds or more of each can tell")
             && text.ends_with("\ncomparison.html\n"),

@@ -7,7 +7,7 @@ use crate::interrupt;
 use crate::progress::grouped;
 use crate::report::compare::Comparison;
 use crate::run_dir::RunDir;
-use crate::settings::parse_flag;
+use crate::settings::{parse_flag, wrapped};
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::checkpoint::write_atomically;
@@ -153,7 +153,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Usage(refused.join("\n")).into());
     }
     let mut text = table(&runs)?;
-    refused.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    for line in refused.iter().flat_map(|refusal| wrapped(refusal, terminal::columns())) {
+        text.push_str(&format!("{line}\n"));
+    }
     let opened = runs.iter().map(|(_, path)| open(path)).collect::<Result<_>>()?;
     let page = out.join("comparison.html");
     write_atomically(&page, Comparison::new(opened).html().as_bytes())
@@ -243,14 +245,14 @@ fn table(runs: &[(String, PathBuf)]) -> Result<String> {
     let summaries = runs.iter().map(|(_, path)| summary(path)).collect::<Result<Vec<_>>>()?;
     let readouts: BTreeSet<_> = summaries.iter().flat_map(|summary| summary.test_error.keys()).collect();
     let mut text = format!("{:16}", "rule");
-    readouts.iter().for_each(|readout| text.push_str(&format!(" {:>12}", readout.to_string())));
+    readouts.iter().for_each(|readout| text.push_str(&format!(" {:>8}", readout.to_string())));
     text.push_str(&format!(" {:>11} {:>9} {:>9}\n", "samples/s", "seconds", "peak MB"));
     let mut notes = String::new();
     for ((name, path), summary) in runs.iter().zip(&summaries) {
         text.push_str(&format!("{name:16}"));
         for readout in &readouts {
             let error = summary.test_error.get(readout).map_or("-".into(), |error| format!("{error:.2} %"));
-            text.push_str(&format!(" {error:>12}"));
+            text.push_str(&format!(" {error:>width$}", width = readout.to_string().len().max(8)));
         }
         text.push_str(&format!(
             " {:>11} {:>9.1} {:>9}\n",

@@ -429,7 +429,7 @@ impl Run {
             progress.say(&format!("\nTest samples by class, {readout}:\n{}", confusion.trim_end()));
             let paper = match self.experiment.paper.error {
                 0.0 => String::new(),
-                error => format!("   (the paper: {error} %)"),
+                error => format!("\nThe paper's: {error} %"),
             };
             progress.say(&format!(
                 "\nTest error on {}: {}{paper}",

@@ -71,10 +71,11 @@ impl Comparison {
     /// For the terminal.
     pub fn text(&self) -> String {
         let mut text = format!("Mean {} in per cent ± standard deviation over the seeds\n\n", self.what());
-        let name = self.groups.iter().map(|group| group.name.chars().count()).max().unwrap_or(0).clamp(8, 36);
+        let name = self.groups.iter().map(|group| group.name.chars().count()).max().unwrap_or(0).clamp(8, 34);
         let mut row = |cells: &[String]| {
             let mut line = format!("{:name$}", cells[0]);
-            line.extend(cells[1..].iter().map(|cell| format!(" {cell:>14}")));
+            line.push_str(&format!(" {:>5}", cells[1]));
+            line.extend(cells[2..].iter().map(|cell| format!(" {cell:>12}")));
             text.push_str(line.trim_end());
             text.push('\n');
         };
@@ -322,13 +323,28 @@ mod tests {
         let runs = runs.map(|(path, seed, batch, error)| run(path, seed, batch, error));
         let comparison = Comparison::new(runs.into());
         let expected = "Mean last validation error in per cent ± standard deviation over the seeds\n\n\
-                        run                seeds       one-pass\n\
-                        batch 100              2    2.10 ± 0.14\n\
-                        batch 50               2    1.05 ± 0.07\n\n\
+                        run       seeds     one-pass\n\
+                        batch 100     2  2.10 ± 0.14\n\
+                        batch 50      2  1.05 ± 0.07\n\n\
                         batch 50: one-pass 1.05 points lower than batch 100: more than luck (p = 0.027).\n";
         assert_eq!(comparison.text(), expected);
         let html = comparison.html();
         assert!(html.contains("<td><code>training.batch</code></td><td>100</td><td>50</td>"), "{html}");
+    }
+
+    #[test]
+    fn long_names_and_three_readouts_fit_a_terminal() {
+        let named = |name: &str, seed| {
+            let mut run = run(name, seed, 100, 12.25);
+            run.experiment = run.experiment.with([("name".into(), Value::String(name.into()))]).unwrap();
+            let errors = [Readout::EveryLabel, Readout::OnePass, Readout::Combined].map(|readout| (readout, 12.25));
+            run.metrics[0].validation_error = errors.into();
+            run
+        };
+        let long = "a-name-that-is-longer-than-the-table-has-room-for";
+        let text = Comparison::new(vec![named(long, 1), named(long, 2), named("short", 1)]).text();
+        assert!(text.contains("12.25 ± 0.00") && text.contains("combined"), "{text}");
+        assert!(text.lines().take(5).all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[test]
