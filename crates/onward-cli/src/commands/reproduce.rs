@@ -186,7 +186,7 @@ const SHOWN: [Readout; 3] = [Readout::EveryLabel, Readout::OnePass, Readout::Com
 
 fn plain(summaries: &[Summary]) -> String {
     let mut text = String::from("Test error in per cent: mean over the seeds, ± half of their range\n\n");
-    let cells = |of: &dyn Fn(Readout) -> String| SHOWN.map(|readout| format!(" {:>12}", of(readout))).concat();
+    let cells = |of: &dyn Fn(Readout) -> String| SHOWN.map(|readout| format!(" {:>11}", of(readout))).concat();
     let titles = cells(&|readout| readout.to_string());
     let _ = writeln!(text, "{:23} {:>5}{titles} {:>5}", "experiment", "paper", "seeds");
     for line in lines(summaries) {
@@ -226,6 +226,12 @@ fn markdown(summaries: &[Summary]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        let table = plain(&recorded().unwrap());
+        assert!(table.lines().count() > 10 && table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
 
     #[test]
     fn the_readme_has_the_recorded_table() {
