@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Label, Labelled};
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::Network;
 use crate::pass::Activity;
 use crate::readout::ROWS;
@@ -23,10 +23,7 @@ impl Network {
     /// # Errors
     /// [`Error::Data`] where the samples have another shape than the network's.
     pub fn activity(&self, data: &Dataset) -> Result<Vec<LayerActivity>> {
-        if data.shape() != self.shape() {
-            let (found, expected) = (data.shape(), self.shape());
-            return Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}")));
-        }
+        self.check_shape(data)?;
         if self.is_recurrent() {
             return Ok(Vec::new());
         }

@@ -41,8 +41,8 @@ const NEGATIVES: &str = "training.negatives";
 /// What the head predicted of the batches to come (`negatives.delay`).
 const PREDICTIONS: &str = "training.predictions";
 
-/// How much both readouts count in the combined one.
-const COMBINED: &str = "readout.combined";
+/// How much both readouts count in the combined one `(2)`: there once they have been combined.
+pub const COMBINED: &str = "readout.combined";
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug)]

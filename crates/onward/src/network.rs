@@ -1,7 +1,7 @@
 //! A network: a stack of layers, each with its own measure of goodness, and a softmax head beside them.
 
 use crate::batch::Batch;
-use crate::dataset::Shape;
+use crate::dataset::{Dataset, Shape};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::goodness::{Goodness, Measure};
@@ -262,6 +262,15 @@ impl Network {
         }
         let found = self.head.iter().flat_map(Head::parts).map(|(_, layer)| f64::from(layer.weight_rms()));
         found.into_iter().try_for_each(|found| check_head(found, step))
+    }
+
+    /// Refuses samples of another shape than the network's.
+    pub(crate) fn check_shape(&self, data: &Dataset) -> Result<()> {
+        let (found, expected) = (data.shape(), self.shape());
+        match found == expected {
+            true => Ok(()),
+            false => Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}"))),
+        }
     }
 
     /// The readouts that this network offers.

@@ -2,10 +2,11 @@
 
 use crate::confusion;
 use crate::progress::grouped;
-use crate::trained::Trained;
+use crate::trained::{Choice, Trained};
 use crate::{source, terminal};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use onward::{Dataset, Evaluation, Network, ProbeSettings, Readout};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -29,7 +30,7 @@ pub struct Args {
     allow_programs: bool,
     /// How labels are read out [default: every way that the network offers]
     #[arg(long, value_enum)]
-    readout: Option<Choice>,
+    readout: Option<Asked>,
     /// Also train a linear softmax on what each layer hands up, to see what it knows of the classes
     #[arg(long)]
     probe: bool,
@@ -44,18 +45,25 @@ enum Split {
     Train,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Choice {
-    /// A pass for each label; the one with the most goodness wins
-    EveryLabel,
-    /// One pass; the softmax head decides
-    OnePass,
-    /// One pass; the class scores of layers that tell the label themselves, added up
-    ClassScores,
-    /// Every label and one pass together, weighted by samples that were held out
-    Combined,
-    /// Every label, and one pass
+/// A readout, or two at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    One(Choice),
     Both,
+}
+
+impl ValueEnum for Asked {
+    fn value_variants<'a>() -> &'a [Self] {
+        use Choice::{ClassScores, Combined, EveryLabel, OnePass};
+        &[Asked::One(EveryLabel), Asked::One(OnePass), Asked::One(ClassScores), Asked::One(Combined), Asked::Both]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Asked::One(choice) => choice.to_possible_value(),
+            Asked::Both => Some(PossibleValue::new("both").help("Every label, and one pass")),
+        }
+    }
 }
 
 /// One readout's result.
@@ -71,11 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
     let network = trained.network(args.allow_programs)?;
     let readouts = match args.readout {
         None => network.readouts(),
-        Some(Choice::EveryLabel) => vec![Readout::EveryLabel],
-        Some(Choice::OnePass) => vec![Readout::OnePass],
-        Some(Choice::ClassScores) => vec![Readout::ClassScores],
-        Some(Choice::Combined) => vec![Readout::Combined],
-        Some(Choice::Both) => vec![Readout::EveryLabel, Readout::OnePass],
+        Some(Asked::One(choice)) => vec![choice.into()],
+        Some(Asked::Both) => vec![Readout::EveryLabel, Readout::OnePass],
     };
     readouts.iter().try_for_each(|readout| trained.check(&network, *readout))?;
     let from = match &args.data {

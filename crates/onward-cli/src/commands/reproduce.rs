@@ -144,16 +144,17 @@ impl Line {
         self.errors.values().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// The mean over the seeds, and the least and the most of them where there are several.
-    fn error(&self, readout: Readout) -> Option<(String, Option<(f64, f64)>)> {
-        let errors = self.errors.get(&readout)?;
+    /// The mean over the seeds, and where there are several, what `range` says of the least and the most of them.
+    fn error(&self, readout: Readout, range: fn(f64, f64) -> String) -> String {
+        let Some(errors) = self.errors.get(&readout) else { return "-".into() };
         let mean = mean(errors);
         // A miss that rounding would hide is shown.
         let hidden = mean > self.paper + REACHED && (100.0 * mean).round() == (100.0 * self.paper).round();
         let decimals = if hidden { 3 } else { 2 };
         let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
         let most = errors.iter().copied().fold(0.0, f64::max);
-        Some((format!("{mean:.decimals$}"), (errors.len() > 1).then_some((least, most))))
+        let range = if errors.len() > 1 { range(least, most) } else { String::new() };
+        format!("{mean:.decimals$}{range}")
     }
 
     /// Whether the paper's error is reached, by the mean of the readout that the paper reports.
@@ -190,11 +191,7 @@ fn plain(summaries: &[Summary]) -> String {
     let titles = cells(&|readout| readout.to_string());
     let _ = writeln!(text, "{:23} {:>5}{titles} {:>5}", "experiment", "paper", "seeds");
     for line in lines(summaries) {
-        let errors = cells(&|readout| match line.error(readout) {
-            Some((mean, Some((least, most)))) => format!("{mean} ±{:.2}", 0.5 * (most - least)),
-            Some((mean, None)) => mean,
-            None => "-".into(),
-        });
+        let errors = cells(&|readout| line.error(readout, |least, most| format!(" ±{:.2}", 0.5 * (most - least))));
         let (paper, seeds, verdict) = (line.paper(), line.seeds(), line.verdict());
         let _ = writeln!(text, "{:23} {paper:>5}{errors} {seeds:>5} {verdict}", line.experiment);
     }
@@ -207,11 +204,7 @@ fn markdown(summaries: &[Summary]) -> String {
          |---|---|---:|---:|---:|---:|---:|---:|---:|---|\n",
     );
     for line in lines(summaries) {
-        let errors = SHOWN.map(|readout| match line.error(readout) {
-            Some((mean, Some((least, most)))) => format!("{mean} ({least:.2}–{most:.2})"),
-            Some((mean, None)) => mean,
-            None => "-".into(),
-        });
+        let errors = SHOWN.map(|readout| line.error(readout, |least, most| format!(" ({least:.2}–{most:.2})")));
         let Line { experiment, layers, epochs, .. } = &line;
         let (paper, errors, minutes) = (line.paper(), errors.join(" | "), line.minutes());
         let (seeds, verdict) = (line.seeds(), line.verdict());

@@ -12,8 +12,8 @@ use crate::source::{Samples, samples};
 use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result, bail};
-use onward::checkpoint::{Info, different_tensors};
-use onward::{Dataset, Event, Flow, Network, Readout, Trainer};
+use onward::checkpoint::{COMBINED, Info, different_tensors};
+use onward::{Dataset, Event, Flow, Readout, Trainer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -286,7 +286,7 @@ impl<'a> Retrained<'a> {
     fn compare_ends(&mut self, summary: &Summary, path: &Path, samples: &Samples, trainer: &mut Trainer) -> Result<()> {
         let checkpoint = path.join("checkpoint/last.safetensors");
         // Runs from before there was a combined readout are without it.
-        let combined = Network::load(&checkpoint).is_ok_and(|network| network.readouts().contains(&Readout::Combined));
+        let combined = Info::read(&checkpoint).is_ok_and(|info| info.tensors.iter().any(|(name, ..)| name == COMBINED));
         if let Some(validation) = samples.validation.as_ref().filter(|_| combined) {
             trainer.combine_readouts(validation)?;
         }

@@ -48,13 +48,13 @@ impl Samples<'_> {
         for _ in 0..100 {
             let step = newton(&here, free);
             let promised: f64 = step.iter().zip(here.gradient).map(|(s, g)| s * g).sum();
-            let tries = (0..40).map(|halvings| {
+            let mut tries = (0..40).map(|halvings| {
                 let share = 0.5f64.powi(halvings);
                 let there = [weights[0] - share * step[0], weights[1] - share * step[1]];
                 (there, self.slope(there), share * promised)
             });
             let lower = |(_, slope, promised): &(_, Slope, f64)| slope.loss < here.loss - 1e-4 * promised;
-            let Some((there, slope, _)) = { tries }.find(lower) else { break };
+            let Some((there, slope, _)) = tries.find(lower) else { break };
             (weights, here) = (there, slope);
         }
         weights

@@ -188,8 +188,7 @@ impl Network {
         if !self.offers_both() {
             return Ok(false);
         }
-        let known_as = self.classes_of(data)?;
-        let labels: Vec<u32> = data.labels().iter().map(|&label| known_as[label as usize]).collect();
+        let labels = self.labels_of(data)?;
         self.check_shape(data)?;
         let [every_label, one_pass] = [Readout::EveryLabel, Readout::OnePass].map(|readout| self.scores(data, readout));
         self.combined = Some(combined::fit([&every_label?, &one_pass?], &labels, self.classes()));
@@ -211,27 +210,25 @@ impl Network {
     /// [`Error::Data`] where the data has no labels, or a class that the network does not know, or another number of samples
     /// than there are predictions.
     pub fn compare(&self, data: &Dataset, predictions: &Predictions) -> Result<Evaluation> {
-        let known_as = self.classes_of(data)?;
+        let labels = self.labels_of(data)?;
         if predictions.len() != data.len() {
             let (found, expected) = (predictions.len(), data.len());
             return Err(Error::Data(format!("found predictions for {found} samples, expected {expected}")));
         }
         let mut evaluation =
             Evaluation { samples: data.len(), errors: 0, confusion: vec![vec![0; self.classes()]; self.classes()] };
-        for (n, &label) in data.labels().iter().enumerate() {
-            let (label, found) = (known_as[label as usize], predictions.label(n));
+        for (n, label) in labels.into_iter().enumerate() {
+            let found = predictions.label(n);
             evaluation.confusion[label as usize][found as usize] += 1;
             evaluation.errors += usize::from(found != label);
         }
         Ok(evaluation)
     }
 
-    fn check_shape(&self, data: &Dataset) -> Result<()> {
-        let (found, expected) = (data.shape(), self.shape());
-        match found == expected {
-            true => Ok(()),
-            false => Err(Error::Data(format!("the data's samples are {found}, the network expects {expected}"))),
-        }
+    /// Which of the network's classes each sample is of.
+    fn labels_of(&self, data: &Dataset) -> Result<Vec<u32>> {
+        let known_as = self.classes_of(data)?;
+        Ok(data.labels().iter().map(|&label| known_as[label as usize]).collect())
     }
 
     /// Which of the network's classes each of the data's is: the one of the same name, for another file may hold fewer

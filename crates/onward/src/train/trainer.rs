@@ -467,10 +467,8 @@ impl Trainer {
     /// # Errors
     /// [`Error::Data`] where the data does not fit the network or fills no batch.
     pub fn check(&self, data: &Dataset) -> Result<u64> {
-        let (shape, classes) = (self.network.shape(), self.network.classes());
-        if data.shape() != shape {
-            return Err(Error::Data(format!("the data's samples are {}, the network expects {shape}", data.shape())));
-        }
+        self.network.check_shape(data)?;
+        let classes = self.network.classes();
         let needs_labels = self.network.needs_labels();
         if needs_labels && data.labels().is_empty() {
             return Err(Error::Data(format!("the data has no labels, the network expects {classes} classes")));
