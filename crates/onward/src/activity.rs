@@ -21,7 +21,7 @@ impl Network {
     /// answer to each other over many moments: the answer is empty.
     ///
     /// # Errors
-    /// [`Error::Data`] where the samples have another shape than the network's.
+    /// [`Error::Data`](crate::Error::Data) where the samples have another shape than the network's.
     pub fn activity(&self, data: &Dataset) -> Result<Vec<LayerActivity>> {
         self.check_shape(data)?;
         if self.is_recurrent() {
