@@ -1,5 +1,8 @@
-//! Numbers that start at a cache line: where vector and tile loads want them.
+//! Numbers that start at a cache line, where vector and tile loads want them, and in large pages where there are many.
 
+#[cfg(all(target_os = "linux", not(miri)))]
+use rustix::mm::{Advice, madvise};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
 /// A cache line.
@@ -11,7 +14,7 @@ struct Line<T>([T; LINE]);
 const LINE: usize = 16;
 
 /// `Vec<T>` of whole cache lines, for `f32` and `u32`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Aligned<T> {
     lines: Vec<Line<T>>,
     len: usize,
@@ -28,7 +31,13 @@ impl<T: Copy + Default> Aligned<T> {
     /// New numbers are 0, or what was there before.
     pub fn resize(&mut self, len: usize) {
         const { assert!(size_of::<Line<T>>() == 64 && size_of::<T>() * LINE == 64) };
-        self.lines.resize(len.div_ceil(LINE), Line::default());
+        let lines = len.div_ceil(LINE);
+        if lines > self.lines.capacity() {
+            self.lines.reserve(lines - self.lines.len());
+            // Before anything is written: a page that is in use stays as small as it is.
+            ask_for_large_pages(self.lines.spare_capacity_mut());
+        }
+        self.lines.resize(lines, Line::default());
         self.len = len;
     }
 
@@ -38,6 +47,33 @@ impl<T: Copy + Default> Aligned<T> {
         self.len = 0;
     }
 }
+
+impl<T: Copy + Default> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        let mut clone = Self::zeros(self.len);
+        clone.lines.copy_from_slice(&self.lines);
+        clone
+    }
+}
+
+/// Asks the system for large pages behind memory that is about to be written: a processor's table of pages reaches over a few
+/// megabytes in small ones, and weights are streamed through. Where it has none to give, nothing changes.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn ask_for_large_pages<T>(memory: &mut [MaybeUninit<T>]) {
+    const LARGE_PAGE: usize = 2 << 20;
+    let size = size_of_val(memory);
+    let start: *mut u8 = memory.as_mut_ptr().cast();
+    let before = start.align_offset(LARGE_PAGE);
+    let whole = size.saturating_sub(before) / LARGE_PAGE * LARGE_PAGE;
+    if whole > 0 {
+        // SAFETY: the range lies within `memory`, and the advice changes nothing of what is read there or may be done with it.
+        // It is only advice: a system that does not know it answers with an error.
+        _ = unsafe { madvise(start.add(before).cast(), whole, Advice::LinuxHugepage) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn ask_for_large_pages<T>(_: &mut [MaybeUninit<T>]) {}
 
 impl<T> Deref for Aligned<T> {
     type Target = [T];
@@ -70,5 +106,17 @@ mod tests {
         assert_eq!(&numbers[..], [0; 16]);
         numbers.clear();
         assert!(numbers.is_empty());
+    }
+
+    #[test]
+    fn many_numbers_are_as_few() {
+        let mut numbers = Aligned::<u32>::zeros((3 << 19) + 5);
+        assert!(numbers.iter().all(|number| *number == 0));
+        numbers.iter_mut().zip(0..).for_each(|(number, i)| *number = i);
+        let clone = numbers.clone();
+        numbers.resize(3 << 20);
+        assert_eq!(numbers[..clone.len()], clone[..]);
+        assert!((0..).zip(clone.iter()).all(|(i, number)| *number == i));
+        assert!(numbers[clone.len().next_multiple_of(LINE)..].iter().all(|number| *number == 0));
     }
 }
