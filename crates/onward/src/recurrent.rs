@@ -19,7 +19,8 @@ pub(crate) struct States {
     x: Vec<f32>,
     ones: Vec<f32>,
     answer: Activity,
-    rows: Labelled,
+    /// The batch's samples as the lowest layer reads them, the same at every moment.
+    samples: Labelled,
 }
 
 /// What stays as it is while states move: the input at the bottom, the label at the top.
@@ -44,13 +45,14 @@ impl States {
 
     /// One bottom-up pass, with nothing above any layer: where states start.
     pub fn start(&mut self, network: &Network, held: Held<'_>) {
-        let States { layers, next, x, ones, rows, .. } = self;
+        let States { layers, next, x, ones, samples, .. } = self;
+        samples.fill(network, held.batch, (0..held.batch.len()).map(|n| (n, Label::Neutral)));
         layers.resize_with(network.depth(), Activity::default);
         next.resize_with(network.depth(), Activity::default);
         for (l, stage) in network.stages().iter().enumerate() {
             let (below, at) = layers.split_at_mut(l);
-            let parts = Neighbours { network, held, below: below.last(), above: None, label: false };
-            let input = parts.read(l, rows, x, ones);
+            let parts = Neighbours { network, held, samples, below: below.last(), above: None, label: false };
+            let input = parts.read(l, x, ones);
             at[0].resize(input.rows(), stage.layer.outputs());
             stage.layer.forward(&input, &mut at[0]);
             stage.normalization.apply(&mut at[0]);
@@ -78,12 +80,13 @@ impl States {
         }
     }
 
-    /// What layer `l` answers to its neighbours' states: what it read `(R, I)`, and its activity `(R, O)`.
+    /// What layer `l` answers to its neighbours' states: what it read `(R, I)`, and its activity `(R, O)`. The batch is the one
+    /// that states started from.
     pub fn answer(&mut self, network: &Network, held: Held<'_>, l: usize) -> (Inputs<'_>, &Activity) {
-        let States { layers, x, ones, rows, answer, .. } = self;
+        let States { layers, x, ones, samples, answer, .. } = self;
         let below = l.checked_sub(1).map(|below| &layers[below]);
-        let parts = Neighbours { network, held, below, above: layers.get(l + 1), label: true };
-        let input = parts.read(l, rows, x, ones);
+        let parts = Neighbours { network, held, samples, below, above: layers.get(l + 1), label: true };
+        let input = parts.read(l, x, ones);
         let stage = &network.stages()[l];
         answer.resize(input.rows(), stage.layer.outputs());
         stage.layer.forward(&input, answer);
@@ -140,6 +143,7 @@ pub(crate) fn join<'x>(
 struct Neighbours<'a> {
     network: &'a Network,
     held: Held<'a>,
+    samples: &'a Labelled,
     below: Option<&'a Activity>,
     above: Option<&'a Activity>,
     /// Whether the label is at the top already.
@@ -148,19 +152,11 @@ struct Neighbours<'a> {
 
 impl Neighbours<'_> {
     /// Writes what layer `l` reads to `x`: below, then above, each normalised; nothing where there is nothing yet.
-    fn read<'x>(&self, l: usize, rows: &mut Labelled, x: &'x mut Vec<f32>, ones: &'x mut Vec<f32>) -> Inputs<'x> {
-        let Neighbours { network, held, below, above, .. } = *self;
+    fn read<'x>(&self, l: usize, x: &'x mut Vec<f32>, ones: &'x mut Vec<f32>) -> Inputs<'x> {
+        let Neighbours { network, held, samples, below, above, .. } = *self;
         let width = network.stages()[l].layer.inputs();
         let count = held.source.len();
-        let bottom;
-        let below = match below {
-            Some(below) => below.as_inputs(),
-            None => {
-                rows.fill(network, held.batch, held.source.iter().map(|&n| (n as usize, Label::Neutral)));
-                bottom = rows.as_inputs(held.batch, None);
-                bottom
-            }
-        };
+        let driver = below.map_or_else(|| samples.as_inputs(held.batch, None), Activity::as_inputs);
         let classes = network.classes();
         let strength = network.label_strength() * (classes as f32).sqrt();
         let label = self.label && l + 1 == network.depth() && !held.labels.is_empty();
@@ -168,7 +164,8 @@ impl Neighbours<'_> {
         ones.resize(count, 1.0);
         x.par_chunks_exact_mut(width).enumerate().with_min_len(16).for_each(|(r, x)| {
             let heard = held.context.get(r).map_or(r, |&row| row as usize);
-            let from_above = join((&below, r), above.map(|above| (above.as_inputs(), heard)), x);
+            let from = if below.is_some() { r } else { held.source[r] as usize };
+            let from_above = join((&driver, from), above.map(|above| (above.as_inputs(), heard)), x);
             if label && let Label::Class(class) = held.labels[r] {
                 from_above[class as usize] = strength;
             }

@@ -3,11 +3,12 @@
 
 use super::Layer;
 use super::fields::Source;
-use super::local::{GATHERED, Gathered, gather_rows, initial_units};
+use super::local::initial_units;
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::Panels;
+use crate::engine::cpu::sum_inputs;
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
 use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
@@ -48,8 +49,6 @@ pub struct FewChannels {
     weight: Learned,
     /// `b`, as a matrix of one row.
     bias: Learned,
-    /// Which places of a panel's row are real weights, and not beyond an edge: a bit each, `(panels, taps)`.
-    live: Vec<u64>,
 }
 
 /// `len` inputs, every `step`-th from `from`, that lie together in a line from `column`.
@@ -61,15 +60,48 @@ struct Copy {
     len: usize,
 }
 
+impl Copy {
+    /// Fills a line with what it holds of a row.
+    #[inline(always)]
+    fn spread(&self, (row, scale): Row<'_>, line: &mut [f32]) {
+        let Copy { from, step, column, len } = *self;
+        line[..column].fill(0.0);
+        line[column + len..].fill(0.0);
+        let to = &mut line[column..column + len];
+        match step {
+            0 => to.fill(scale * row[from]),
+            1 => to.iter_mut().zip(&row[from..from + len]).for_each(|(to, x)| *to = scale * x),
+            // As colours are: a step that the compiler knows.
+            CHANNELS => {
+                let (all, last) = row[from..].as_chunks::<CHANNELS>();
+                let seen = all.iter().map(|x| x[0]).chain(last.first().copied());
+                to.iter_mut().zip(seen).for_each(|(to, x)| *to = scale * x);
+            }
+            _ => to.iter_mut().zip(row[from..].iter().step_by(step)).for_each(|(to, x)| *to = scale * x),
+        }
+    }
+}
+
 /// What a call gathers.
 #[derive(Debug, Default)]
 struct Work {
-    /// Inputs of some rows, as they come.
-    rows: Vec<f32>,
-    /// The same, spread out.
+    /// Inputs of some rows, spread out.
     spread: Vec<f32>,
     /// Directions by panel.
     panels: Vec<f32>,
+}
+
+/// A row's inputs `(I)` where they lie, and what they are multiplied by.
+type Row<'a> = (&'a [f32], f32);
+
+/// The rows `which` of `x`; `full` has them where a code is written over their first inputs.
+fn rows_of<'a>(x: &Inputs<'a>, which: impl ExactSizeIterator<Item = usize>, full: &'a mut Vec<f32>) -> Vec<Row<'a>> {
+    if x.codes.is_none() {
+        return which.map(|r| (x.shared(r), x.scale[r])).collect();
+    }
+    full.resize(which.len() * x.width, 0.0);
+    which.zip(full.chunks_exact_mut(x.width)).for_each(|(r, to)| engine::vectorised!(x.read(r, to)));
+    full.chunks_exact(x.width).map(|row| (row, 1.0)).collect()
 }
 
 static WORK: Pool<Work> = Pool::new();
@@ -167,16 +199,21 @@ impl FewChannels {
             inputs,
             weight: Learned::new(Panels::zeros(offsets.len(), outputs)),
             bias: Learned::new(Panels::zeros(1, outputs)),
-            taps: Taps { offsets, moving, places, lines: lines.len(), pitch },
+            taps: Taps {
+                live: vec![0; places.len() * offsets.len()],
+                offsets,
+                moving,
+                places,
+                lines: lines.len(),
+                pitch,
+            },
             lines,
-            live: Vec::new(),
         };
-        layer.live = vec![0; layer.taps.places.len() * layer.taps.offsets.len()];
         for location in 0..shape.height * shape.width {
             let seen = layer.seen(location);
             for channel in 0..shape.channels {
                 let (panel, place) = layer.panel(location, channel);
-                let live = &mut layer.live[panel * layer.taps.offsets.len()..];
+                let live = &mut layer.taps.live[panel * layer.taps.offsets.len()..];
                 seen.iter().for_each(|&tap| live[tap] |= 1 << place);
             }
         }
@@ -260,22 +297,22 @@ impl FewChannels {
     fn bias_panels(&self, units: &[f32]) -> Panels {
         let mut panels = Panels::zeros(1, self.taps.places.len() * WIDTH);
         let mut values = Vec::new();
-        self.scatter(units, &mut values, 0, 1);
+        self.scatter(&[units], &mut values);
         panels.values_mut().copy_from_slice(&values);
         panels
     }
 
     fn weights(&self) -> usize {
-        self.live.iter().map(|live| live.count_ones() as usize).sum()
+        self.taps.live.iter().map(|live| live.count_ones() as usize).sum()
     }
 
     fn longest(&self) -> usize {
         (0..self.shape.height * self.shape.width).map(|at| self.seen(at).len()).max().unwrap_or(0)
     }
 
-    /// Spreads rows `(R, I)` out.
-    fn spread(&self, rows: &[f32], to: &mut Vec<f32>) {
-        let (count, pitch) = (rows.len() / self.inputs, self.taps.pitch);
+    /// Spreads rows out.
+    fn spread(&self, rows: &[Row<'_>], to: &mut Vec<f32>) {
+        let (count, pitch) = (rows.len(), self.taps.pitch);
         to.resize(self.taps.length(count), 0.0);
         // What lies beyond the last line is read where a panel ends beyond the map.
         let (lines, beyond) = to.split_at_mut(self.lines.len() * count * pitch);
@@ -284,23 +321,9 @@ impl FewChannels {
         // A thread that waits takes other work: what one spreads for itself it does alone.
         let each = if count > GROUP { LINES_EACH } else { self.lines.len() };
         lines.with_min_len(each).for_each(|(to, copy)| {
-            let Some(Copy { from, step, column, len }) = *copy else { return to.fill(0.0) };
-            for (to, row) in to.chunks_exact_mut(pitch).zip(rows.chunks_exact(self.inputs)) {
-                to[..column].fill(0.0);
-                to[column + len..].fill(0.0);
-                let to = &mut to[column..column + len];
-                match step {
-                    0 => to.fill(row[from]),
-                    1 => to.copy_from_slice(&row[from..from + len]),
-                    // As colours are: a step that the compiler knows.
-                    CHANNELS => {
-                        let (all, last) = row[from..].as_chunks::<CHANNELS>();
-                        let seen = all.iter().map(|x| x[0]).chain(last.first().copied());
-                        to.iter_mut().zip(seen).for_each(|(to, x)| *to = x);
-                    }
-                    _ => to.iter_mut().zip(row[from..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
-                }
-            }
+            let Some(copy) = copy else { return to.fill(0.0) };
+            let rows = to.chunks_exact_mut(pitch).zip(rows);
+            engine::vectorised!(rows.for_each(|(to, row)| copy.spread(*row, to)));
         });
     }
 
@@ -324,14 +347,14 @@ impl FewChannels {
         ((y * width + first) * channels + group, locations, deep)
     }
 
-    /// From rows `(R, O)` to panels `(panels, R, WIDTH)`, 0 where there is no unit.
-    fn scatter(&self, from: &[f32], panels: &mut Vec<f32>, first: usize, rows: usize) {
-        let (outputs, channels) = (self.shape.len(), self.shape.channels);
-        panels.resize(self.taps.places.len() * rows * WIDTH, 0.0);
-        panels.par_chunks_exact_mut((rows * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
+    /// From rows `(O)` to panels `(panels, R, WIDTH)`, 0 where there is no unit.
+    fn scatter(&self, rows: &[&[f32]], panels: &mut Vec<f32>) {
+        let channels = self.shape.channels;
+        panels.resize(self.taps.places.len() * rows.len() * WIDTH, 0.0);
+        panels.par_chunks_exact_mut((rows.len() * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
             let (unit, locations, deep) = self.strip(j);
-            for (r, to) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-                let from = &from[(first + r) * outputs..][..outputs][unit..];
+            for (to, row) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(rows) {
+                let from = &row[unit..];
                 let planes = to.as_chunks_mut::<LOCATIONS>().0;
                 match (channels, locations) {
                     (CHANNELS, LOCATIONS) => {
@@ -372,11 +395,9 @@ impl FewChannels {
     /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
     fn answer(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32]) {
         let outputs = self.shape.len();
-        WORK.with(|Work { rows, spread, .. }| {
-            rows.resize(squares.len() * self.inputs, 0.0);
-            let read = rows.chunks_exact_mut(self.inputs).enumerate();
-            engine::vectorised!(read.for_each(|(r, row)| x.read(first + r, row)));
-            self.spread(rows, spread);
+        WORK.with(|Work { spread, .. }| {
+            let mut full = Vec::new();
+            self.spread(&rows_of(x, first..first + squares.len(), &mut full), spread);
             taps::forward(&self.taps, spread, squares.len(), &self.weight.value, &self.bias.value, |j, answers| {
                 answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
             });
@@ -387,19 +408,38 @@ impl FewChannels {
     }
 
     /// One step of `weight` and `bias`, which are the layer's own or stand for them.
-    fn learn(&self, gathered: &Gathered, step: &Step, work: &mut Work, (weight, bias): (&mut Learned, &mut Learned)) {
-        let Gathered { values, directions, rows } = gathered;
+    fn learn(
+        &self,
+        x: &Inputs<'_>,
+        d: &Directions,
+        step: &Step,
+        work: &mut Work,
+        (weight, bias): (&mut Learned, &mut Learned),
+    ) {
+        let (mut full, mut sum, mut shared) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rows = rows_of(x, d.rows.iter().map(|&r| r as usize), &mut full);
+        let mut directions: Vec<&[f32]> = d.values.chunks_exact(self.shape.len()).collect();
+        // The direction that many rows share is one row more: `Σ_r x̂_r ⊗ shared` is `mean(x̂) ⊗ (count · shared)`, and so
+        // is what the bias learns.
+        if !d.shared.is_empty() && !d.shared_rows.is_empty() {
+            let count = d.shared_rows.len() as f32;
+            sum_inputs(x, d, &mut sum);
+            shared.extend(d.shared.iter().map(|d| count * d));
+            rows.push((&sum, 1.0 / count));
+            directions.push(&shared);
+        }
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
-        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { (*rows).max(1) };
-        let parts = rows.div_ceil(each).max(1);
+        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.len().max(1) };
+        let parts = rows.len().div_ceil(each).max(1);
         for part in 0..parts {
-            let (first, rows) = (part * each, each.min(rows - part * each));
-            self.spread(&values[first * self.inputs..(first + rows) * self.inputs], &mut work.spread);
-            self.scatter(directions, &mut work.panels, first, rows);
+            let which = part * each..rows.len().min((part + 1) * each);
+            let count = which.len();
+            self.spread(&rows[which.clone()], &mut work.spread);
+            self.scatter(&directions[which], &mut work.panels);
             let step = step.part(part == 0, part + 1 == parts);
-            taps::update(&self.taps, &work.spread, rows, &work.panels, weight, &step);
+            taps::update(&self.taps, &work.spread, count, &work.panels, weight, &step);
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
-            let panels = work.panels.par_chunks_exact((rows * WIDTH).max(1));
+            let panels = work.panels.par_chunks_exact((count * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
                 engine::vectorised!({
                     d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
@@ -429,12 +469,9 @@ impl Layer for FewChannels {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, self.shape.len(), gathered);
-            let (mut weight, mut bias) = (std::mem::take(&mut self.weight), std::mem::take(&mut self.bias));
-            WORK.with(|work| self.learn(gathered, step, work, (&mut weight, &mut bias)));
-            (self.weight, self.bias) = (weight, bias);
-        });
+        let (mut weight, mut bias) = (std::mem::take(&mut self.weight), std::mem::take(&mut self.bias));
+        WORK.with(|work| self.learn(x, d, step, work, (&mut weight, &mut bias)));
+        (self.weight, self.bias) = (weight, bias);
     }
 
     fn gradient_len(&self) -> usize {
@@ -444,12 +481,9 @@ impl Layer for FewChannels {
     fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
         let (taps, outputs) = (self.weight.value.inputs(), self.weight.value.outputs());
         let (of_weight, of_bias) = gradient.split_at_mut(self.weight.value.values().len());
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, self.shape.len(), gathered);
-            gradient::add(of_weight, (taps, outputs), |weight| {
-                gradient::add(of_bias, (1, outputs), |bias| {
-                    WORK.with(|work| self.learn(gathered, &gradient::GRADIENT, work, (weight, bias)));
-                });
+        gradient::add(of_weight, (taps, outputs), |weight| {
+            gradient::add(of_bias, (1, outputs), |bias| {
+                WORK.with(|work| self.learn(x, d, &gradient::GRADIENT, work, (weight, bias)));
             });
         });
     }
@@ -467,7 +501,7 @@ impl Layer for FewChannels {
         groups.for_each(|(d, dx)| {
             WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
-                self.scatter(d, panels, 0, rows);
+                self.scatter(&d.chunks_exact(outputs).collect::<Vec<_>>(), panels);
                 spread.clear();
                 spread.resize(self.taps.length(rows), 0.0);
                 taps::backward(&self.taps, panels, rows, &self.weight.value, side.unwrap_or(1), spread);
@@ -489,15 +523,19 @@ impl Layer for FewChannels {
                 }
             }
         };
-        let panels =
-            self.weight.value.values_mut().par_chunks_exact_mut(taps * WIDTH).zip(self.live.par_chunks_exact(taps));
+        let panels = self
+            .weight
+            .value
+            .values_mut()
+            .par_chunks_exact_mut(taps * WIDTH)
+            .zip(self.taps.live.par_chunks_exact(taps));
         panels.enumerate().for_each(|(j, (panel, live))| {
             let rows = panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(live).enumerate();
             engine::vectorised!(rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));
         });
         let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0.iter_mut();
         // A unit has a bias where it sees anything.
-        let live = self.live.chunks_exact(taps).map(|live| live.iter().fold(0, |all, live| all | live));
+        let live = self.taps.live.chunks_exact(taps).map(|live| live.iter().fold(0, |all, live| all | live));
         biases.zip(live).enumerate().for_each(|(j, (row, live))| nudge(j, taps, live, row));
         true
     }

@@ -50,6 +50,8 @@ pub struct Taps {
     pub moving: usize,
     /// Where the first location of each panel is.
     pub places: Vec<Place>,
+    /// Which places of a panel's row are real weights, and not beyond an edge: a bit each, `(panels, taps)`.
+    pub live: Vec<u64>,
     /// Lines of a spread row.
     pub lines: usize,
     /// Numbers of a line, at least [`LOCATIONS`].
@@ -68,18 +70,33 @@ impl Taps {
         line as usize * rows * self.pitch + column as usize
     }
 
-    /// Where each tap of panel `j` reads the first of `rows` rows. None reads beyond the end of any of them in `x`.
-    fn starts(&self, x: &[f32], rows: usize, j: usize, starts: &mut Vec<usize>) {
+    /// What the taps of panel `j` read of the first of `rows` rows, but those that lie beyond an edge for all its locations.
+    /// None reads beyond the end of any row in `x`.
+    fn reads(&self, x: &[f32], rows: usize, j: usize, reads: &mut Vec<Read>) {
         let place = self.at(self.places[j], rows);
         let mut last = 0;
-        starts.clear();
-        starts.extend(self.offsets.iter().enumerate().map(|(t, offset)| {
-            let start = self.at(*offset, rows) + if t < self.moving { place } else { 0 };
-            last = last.max(start);
-            start
-        }));
+        reads.clear();
+        for (tap, (offset, live)) in self.offsets.iter().zip(self.live_taps(j)).enumerate() {
+            if *live != 0 {
+                let start = self.at(*offset, rows) + if tap < self.moving { place } else { 0 };
+                last = last.max(start);
+                reads.push(Read { tap, start });
+            }
+        }
         assert!(rows == 0 || last + (rows - 1) * self.pitch + LOCATIONS <= x.len());
     }
+
+    /// Of each tap of panel `j`, which places of its row are real weights.
+    fn live_taps(&self, j: usize) -> &[u64] {
+        &self.live[j * self.offsets.len()..][..self.offsets.len()]
+    }
+}
+
+/// A tap, and where the first of some rows has what it reads.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    tap: usize,
+    start: usize,
 }
 
 /// `max(0, x W + b)` of so many spread rows, panel by panel: `each(j, answers)` gets panel `j`'s, `(R, WIDTH)`.
@@ -92,11 +109,11 @@ pub fn forward(
     mut each: impl FnMut(usize, &[[f32; WIDTH]]),
 ) {
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
-    let (mut starts, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
+    let (mut reads, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
     for j in 0..taps.places.len() {
-        taps.starts(x, rows, j, &mut starts);
-        let (starts, panel, bias) = (&starts[..], weight.panel(j), bias.panel(j));
-        Arch::new().dispatch(Forward { x, pitch: taps.pitch, starts, panel, bias, answers: &mut answers });
+        taps.reads(x, rows, j, &mut reads);
+        let (reads, panel, bias) = (&reads[..], weight.panel(j).as_chunks().0, bias.panel(j));
+        Arch::new().dispatch(Forward { x, pitch: taps.pitch, reads, panel, bias, answers: &mut answers });
         each(j, &answers);
     }
 }
@@ -104,8 +121,8 @@ pub fn forward(
 struct Forward<'a> {
     x: &'a [f32],
     pitch: usize,
-    starts: &'a [usize],
-    panel: &'a [f32],
+    reads: &'a [Read],
+    panel: &'a [[f32; WIDTH]],
     bias: &'a [f32],
     answers: &'a mut [[f32; WIDTH]],
 }
@@ -115,23 +132,23 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { x, pitch, starts, panel, bias, answers } = self;
+        let Forward { x, pitch, reads, panel, bias, answers } = self;
         // As many rows as the registers hold, in tiles of about the same size.
         let most = if S::F32_LANES == 8 { 4 } else { ROWS };
         let (rows, tiles) = (answers.len(), answers.len().div_ceil(most));
         answers.as_flattened_mut().fill(0.0);
-        for (w, starts) in panel.chunks(BLOCK * WIDTH).zip(starts.chunks(BLOCK)) {
+        for reads in reads.chunks(BLOCK) {
             for tile in 0..tiles {
                 let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
                 let (x, sums) = (&x[first * pitch..], &mut answers[first..end]);
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match end - first {
-                        6 => add::<S, 6>(simd, x, pitch, starts, w, shift, sums),
-                        5 => add::<S, 5>(simd, x, pitch, starts, w, shift, sums),
-                        4 => add::<S, 4>(simd, x, pitch, starts, w, shift, sums),
-                        3 => add::<S, 3>(simd, x, pitch, starts, w, shift, sums),
-                        2 => add::<S, 2>(simd, x, pitch, starts, w, shift, sums),
-                        _ => add::<S, 1>(simd, x, pitch, starts, w, shift, sums),
+                        6 => add::<S, 6>(simd, x, pitch, reads, panel, shift, sums),
+                        5 => add::<S, 5>(simd, x, pitch, reads, panel, shift, sums),
+                        4 => add::<S, 4>(simd, x, pitch, reads, panel, shift, sums),
+                        3 => add::<S, 3>(simd, x, pitch, reads, panel, shift, sums),
+                        2 => add::<S, 2>(simd, x, pitch, reads, panel, shift, sums),
+                        _ => add::<S, 1>(simd, x, pitch, reads, panel, shift, sums),
                     }
                 }
             }
@@ -147,8 +164,8 @@ fn add<S: Simd, const MR: usize>(
     simd: S,
     x: &[f32],
     pitch: usize,
-    starts: &[usize],
-    w: &[f32],
+    reads: &[Read],
+    panel: &[[f32; WIDTH]],
     shift: usize,
     sums: &mut [[f32; WIDTH]],
 ) {
@@ -158,14 +175,15 @@ fn add<S: Simd, const MR: usize>(
             acc[i][c] = S::as_simd_f32s(&sums[i][c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
     }
-    for (w, start) in w.as_chunks::<WIDTH>().0.iter().zip(starts) {
+    for &Read { tap, start } in reads {
+        let w = &panel[tap];
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for i in 0..MR {
             let from = start + i * pitch + shift;
-            // SAFETY: `Taps::starts` has found what each tap reads of each row within `x`.
+            // SAFETY: `Taps::reads` has found what each tap reads of each row within `x`.
             let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
@@ -189,25 +207,23 @@ pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learn
     let squares = or_empty(count, weight.squared.panels_mut().collect());
     let panels: Vec<_> = weight.value.panels_mut().zip(weight.smoothed.panels_mut()).zip(squares).enumerate().collect();
     panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
-        GRADIENTS.with(|(starts, sums)| {
-            taps.starts(x, rows, j, starts);
-            // Of a last, smaller tile the last tap again.
-            starts.resize(starts.len().next_multiple_of(TAPS), *starts.last().unwrap_or(&0));
+        GRADIENTS.with(|(reads, sums)| {
+            taps.reads(x, rows, j, reads);
             sums.clear();
-            sums.resize(starts.len(), [0.0; WIDTH]);
+            sums.resize(taps.offsets.len(), [0.0; WIDTH]);
             let d = d[j * rows * WIDTH..(j + 1) * rows * WIDTH].as_chunks().0;
-            Arch::new().dispatch(Update { x, pitch: taps.pitch, starts, d, sums, value, smoothed, squared, step });
+            Arch::new().dispatch(Update { x, pitch: taps.pitch, reads, d, sums, value, smoothed, squared, step });
         });
     });
 }
 
-/// Where a panel's taps read, and its gradient.
-static GRADIENTS: Pool<(Vec<usize>, Vec<[f32; WIDTH]>)> = Pool::new();
+/// What a panel's taps read, and its gradient `(taps, WIDTH)`.
+static GRADIENTS: Pool<(Vec<Read>, Vec<[f32; WIDTH]>)> = Pool::new();
 
 struct Update<'a> {
     x: &'a [f32],
     pitch: usize,
-    starts: &'a [usize],
+    reads: &'a [Read],
     d: &'a [[f32; WIDTH]],
     sums: &'a mut [[f32; WIDTH]],
     value: &'a mut [f32],
@@ -221,41 +237,42 @@ impl WithSimd for Update<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { x, pitch, starts, d, sums, value, smoothed, squared, step } = self;
+        let Update { x, pitch, reads, d, sums, value, smoothed, squared, step } = self;
         let each = if S::F32_LANES == 8 { 4 } else { TAPS };
         let (rows, blocks) = (d.len(), d.len().div_ceil(BLOCK_ROWS));
         for block in 0..blocks {
             let (first, end) = (rows * block / blocks, rows * (block + 1) / blocks);
             let (x, d) = (&x[first * pitch..], &d[first..end]);
-            for (starts, sums) in starts.chunks_exact(each).zip(sums.chunks_exact_mut(each)) {
+            for reads in reads.chunks(each) {
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match each {
-                        4 => outer::<S, 4>(simd, x, pitch, d, starts, shift, sums),
-                        _ => outer::<S, TAPS>(simd, x, pitch, d, starts, shift, sums),
+                        4 => outer::<S, 4>(simd, x, pitch, d, reads, shift, sums),
+                        _ => outer::<S, TAPS>(simd, x, pitch, d, reads, shift, sums),
                     }
                 }
             }
         }
-        let sums = &sums.as_flattened()[..value.len()];
-        apply(sums, value, smoothed, squared, step);
+        apply(sums.as_flattened(), value, smoothed, squared, step);
     }
 }
 
-/// `sums[t] += Σ_r x[starts[t] + r·pitch..] · d[r]` for `MT` taps and a vector of locations of every channel.
+/// `sums[tap] += Σ_r x[start + r·pitch..] · d[r]` for at most `MT` taps and a vector of locations of every channel.
 #[inline(always)]
 fn outer<S: Simd, const MT: usize>(
     simd: S,
     x: &[f32],
     pitch: usize,
     d: &[[f32; WIDTH]],
-    starts: &[usize],
+    reads: &[Read],
     shift: usize,
     sums: &mut [[f32; WIDTH]],
 ) {
+    // Of a smaller tile the last tap again: it comes to the same.
+    let reads: [Read; MT] = std::array::from_fn(|t| reads[t.min(reads.len() - 1)]);
     let mut acc = [[simd.splat_f32s(0.0); CHANNELS]; MT];
     for t in 0..MT {
         for c in 0..CHANNELS {
-            acc[t][c] = S::as_simd_f32s(&sums[t][c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
+            acc[t][c] = S::as_simd_f32s(&sums[reads[t].tap][c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
     }
     for (r, d) in d.iter().enumerate() {
@@ -264,8 +281,8 @@ fn outer<S: Simd, const MT: usize>(
             along[c] = S::as_simd_f32s(&d[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
         }
         for t in 0..MT {
-            let from = starts[t] + r * pitch + shift;
-            // SAFETY: `Taps::starts` has found what each tap reads of each row within `x`.
+            let from = reads[t].start + r * pitch + shift;
+            // SAFETY: `Taps::reads` has found what each tap reads of each row within `x`.
             let x = unsafe { x.get_unchecked(from..from + S::F32_LANES) };
             let x = S::as_simd_f32s(x).0[0];
             for c in 0..CHANNELS {
@@ -275,7 +292,7 @@ fn outer<S: Simd, const MT: usize>(
     }
     for t in 0..MT {
         for c in 0..CHANNELS {
-            S::as_mut_simd_f32s(&mut sums[t][c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[t][c];
+            S::as_mut_simd_f32s(&mut sums[reads[t].tap][c * LOCATIONS + shift..][..S::F32_LANES]).0[0] = acc[t][c];
         }
     }
 }
@@ -304,9 +321,10 @@ impl WithSimd for Backward<'_> {
         let Backward { taps, d, rows, weight, apart, dx } = self;
         for (j, &place) in taps.places.iter().enumerate() {
             let (d, weights) = (d[j * rows * WIDTH..].as_chunks::<WIDTH>().0, weight.panel(j).as_chunks::<WIDTH>().0);
+            let live = taps.live_taps(j);
             // A sum that has just been written is slow to read again at another offset: neighbours come later.
             for first in 0..apart {
-                for t in (first..taps.offsets.len()).step_by(apart) {
+                for t in (first..taps.offsets.len()).step_by(apart).filter(|&t| live[t] != 0) {
                     let place = if t < taps.moving { place } else { Place::default() };
                     let from = taps.at(taps.offsets[t], rows) + taps.at(place, rows);
                     let weights = S::as_simd_f32s(&weights[t]).0;
