@@ -61,23 +61,38 @@ struct Copy {
 }
 
 impl Copy {
-    /// Fills a line with what it holds of a row.
+    /// Fills a line of each row, `(R, pitch)`, with what it holds of them.
     #[inline(always)]
-    fn spread(&self, (row, scale): Row<'_>, line: &mut [f32]) {
+    fn spread(&self, rows: &[Row<'_>], pitch: usize, lines: &mut [f32]) {
         let Copy { from, step, column, len } = *self;
-        line[..column].fill(0.0);
-        line[column + len..].fill(0.0);
-        let to = &mut line[column..column + len];
-        match step {
-            0 => to.fill(scale * row[from]),
-            1 => to.iter_mut().zip(&row[from..from + len]).for_each(|(to, x)| *to = scale * x),
-            // As colours are: a step that the compiler knows.
-            CHANNELS => {
-                let (all, last) = row[from..].as_chunks::<CHANNELS>();
-                let seen = all.iter().map(|x| x[0]).chain(last.first().copied());
-                to.iter_mut().zip(seen).for_each(|(to, x)| *to = scale * x);
+        for (line, &(row, scale)) in lines.chunks_exact_mut(pitch).zip(rows) {
+            line[..column].fill(0.0);
+            line[column + len..].fill(0.0);
+            let to = &mut line[column..column + len];
+            match step {
+                0 => to.fill(scale * row[from]),
+                1 => {
+                    for (to, x) in to.iter_mut().zip(&row[from..from + len]) {
+                        *to = scale * x;
+                    }
+                }
+                // As colours are: a step that the compiler knows.
+                CHANNELS => {
+                    let (whole, last) = row[from..].as_chunks::<CHANNELS>();
+                    for (to, x) in to.iter_mut().zip(whole) {
+                        *to = scale * x[0];
+                    }
+                    // At the end of the row, where others follow no more.
+                    if whole.len() < len {
+                        to[len - 1] = scale * last[0];
+                    }
+                }
+                _ => {
+                    for (to, x) in to.iter_mut().zip(row[from..].iter().step_by(step)) {
+                        *to = scale * x;
+                    }
+                }
             }
-            _ => to.iter_mut().zip(row[from..].iter().step_by(step)).for_each(|(to, x)| *to = scale * x),
         }
     }
 }
@@ -322,8 +337,7 @@ impl FewChannels {
         let each = if count > GROUP { LINES_EACH } else { self.lines.len() };
         lines.with_min_len(each).for_each(|(to, copy)| {
             let Some(copy) = copy else { return to.fill(0.0) };
-            let rows = to.chunks_exact_mut(pitch).zip(rows);
-            engine::vectorised!(rows.for_each(|(to, row)| copy.spread(*row, to)));
+            engine::vectorised!(copy.spread(rows, pitch, to));
         });
     }
 
