@@ -3,6 +3,7 @@
 //! Rows are row-major `f32`. A row's normalisation is kept beside it as one number, its `scale`, because a product
 //! can apply it for free: `(scale · x) W = scale · (x W)`.
 
+use crate::engine::vectorised;
 use std::ops::Range;
 
 /// A layer's answers `y: (R, O)`, with what everybody asks of them next.
@@ -122,6 +123,9 @@ pub struct Inputs<'a> {
     pub scale: &'a [f32],
 }
 
+/// A row's inputs `(I)`, and what they are multiplied by.
+pub(crate) type Row<'a> = (&'a [f32], f32);
+
 /// Label codes `(R, K)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Codes<'a> {
@@ -162,6 +166,23 @@ impl<'a> Inputs<'a> {
             to[..codes.classes].copy_from_slice(codes.row(r));
         }
         to.iter_mut().for_each(|x| *x *= self.scale[r]);
+    }
+
+    /// The rows `which` where they lie; where a code is written over their first inputs, `full` has them.
+    pub(crate) fn rows_of<'f>(
+        &self,
+        which: impl ExactSizeIterator<Item = usize>,
+        full: &'f mut Vec<f32>,
+    ) -> Vec<Row<'f>>
+    where
+        'a: 'f,
+    {
+        if self.codes.is_none() {
+            return which.map(|r| (self.shared(r), self.scale[r])).collect();
+        }
+        full.resize(which.len() * self.width, 0.0);
+        which.zip(full.chunks_exact_mut(self.width)).for_each(|(r, to)| vectorised!(self.read(r, to)));
+        full.chunks_exact(self.width).map(|row| (row, 1.0)).collect()
     }
 
     /// Every row in full `(R, I)`: for layers that need no savings.

@@ -43,6 +43,7 @@ pub struct Conv {
 /// Some rows' fields, and what they answer or learn.
 #[derive(Default)]
 struct Work {
+    full: Vec<f32>,
     fields: Vec<f32>,
     answer: Activity,
     d: Directions,
@@ -113,15 +114,12 @@ impl Layer for Conv {
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         let (outputs, locations, each) = (self.outputs(), self.fields.len(), self.rows_each(FORWARD));
         y.resize(x.rows(), outputs);
-        // A label in the image makes each row one of its own.
-        let full = if x.codes.is_some() { x.dense() } else { Vec::new() };
-        let row = |r: usize| if x.codes.is_some() { &full[r * x.width..][..x.width] } else { x.shared(r) };
-        WORK.with(|Work { fields, answer, .. }| {
+        WORK.with(|Work { full, fields, answer, .. }| {
             for first in (0..x.rows()).step_by(each) {
                 let rows = first..(first + each).min(x.rows());
-                self.gather(rows.len(), |r| row(first + r), fields);
-                let of = |r: usize| if x.codes.is_some() { 1.0 } else { x.scale[r] };
-                let scale: Vec<f32> = rows.clone().flat_map(|r| std::iter::repeat_n(of(r), locations)).collect();
+                let read = x.rows_of(rows.clone(), full);
+                self.gather(read.len(), |r| read[r].0, fields);
+                let scale: Vec<f32> = read.iter().flat_map(|row| std::iter::repeat_n(row.1, locations)).collect();
                 answer.resize(scale.len(), self.channels);
                 self.layer.forward(&plain(fields, self.layer.inputs(), &scale), answer);
                 let to = y.values[rows.start * outputs..rows.end * outputs].par_chunks_mut(COPIED);

@@ -3,18 +3,17 @@
 
 use super::Layer;
 use super::fields::Source;
-use super::local::initial_units;
+use super::local::{initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::Panels;
-use crate::engine::cpu::sum_inputs;
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
 use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::{Step, equal_gains};
-use crate::pass::{Activity, Directions, Inputs};
+use crate::pass::{Activity, Directions, Inputs, Row};
 use crate::random::Random;
 use crate::settings::Fields;
 use crate::tensor::{Tensor, Tensors};
@@ -100,23 +99,12 @@ impl Copy {
 /// What a call gathers.
 #[derive(Debug, Default)]
 struct Work {
+    /// Inputs of some rows in full, where a label is written over them.
+    full: Vec<f32>,
     /// Inputs of some rows, spread out.
     spread: Vec<f32>,
     /// Directions by panel.
     panels: Vec<f32>,
-}
-
-/// A row's inputs `(I)` where they lie, and what they are multiplied by.
-type Row<'a> = (&'a [f32], f32);
-
-/// The rows `which` of `x`; `full` has them where a code is written over their first inputs.
-fn rows_of<'a>(x: &Inputs<'a>, which: impl ExactSizeIterator<Item = usize>, full: &'a mut Vec<f32>) -> Vec<Row<'a>> {
-    if x.codes.is_none() {
-        return which.map(|r| (x.shared(r), x.scale[r])).collect();
-    }
-    full.resize(which.len() * x.width, 0.0);
-    which.zip(full.chunks_exact_mut(x.width)).for_each(|(r, to)| engine::vectorised!(x.read(r, to)));
-    full.chunks_exact(x.width).map(|row| (row, 1.0)).collect()
 }
 
 static WORK: Pool<Work> = Pool::new();
@@ -409,9 +397,8 @@ impl FewChannels {
     /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
     fn answer(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32]) {
         let outputs = self.shape.len();
-        WORK.with(|Work { spread, .. }| {
-            let mut full = Vec::new();
-            self.spread(&rows_of(x, first..first + squares.len(), &mut full), spread);
+        WORK.with(|Work { full, spread, .. }| {
+            self.spread(&x.rows_of(first..first + squares.len(), full), spread);
             taps::forward(&self.taps, spread, squares.len(), &self.weight.value, &self.bias.value, |j, answers| {
                 answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
             });
@@ -430,17 +417,13 @@ impl FewChannels {
         work: &mut Work,
         (weight, bias): (&mut Learned, &mut Learned),
     ) {
-        let (mut full, mut sum, mut shared) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rows = rows_of(x, d.rows.iter().map(|&r| r as usize), &mut full);
+        let Work { full, spread, panels } = work;
+        let shared = shared_row(x, d);
+        let mut rows = x.rows_of(d.rows.iter().map(|&r| r as usize), full);
         let mut directions: Vec<&[f32]> = d.values.chunks_exact(self.shape.len()).collect();
-        // The direction that many rows share is one row more: `Σ_r x̂_r ⊗ shared` is `mean(x̂) ⊗ (count · shared)`, and so
-        // is what the bias learns.
-        if !d.shared.is_empty() && !d.shared_rows.is_empty() {
-            let count = d.shared_rows.len() as f32;
-            sum_inputs(x, d, &mut sum);
-            shared.extend(d.shared.iter().map(|d| count * d));
-            rows.push((&sum, 1.0 / count));
-            directions.push(&shared);
+        if let Some((mean, along)) = &shared {
+            rows.push((mean, 1.0));
+            directions.push(along);
         }
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
         let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.len().max(1) };
@@ -448,12 +431,12 @@ impl FewChannels {
         for part in 0..parts {
             let which = part * each..rows.len().min((part + 1) * each);
             let count = which.len();
-            self.spread(&rows[which.clone()], &mut work.spread);
-            self.scatter(&directions[which], &mut work.panels);
+            self.spread(&rows[which.clone()], spread);
+            self.scatter(&directions[which], panels);
             let step = step.part(part == 0, part + 1 == parts);
-            taps::update(&self.taps, &work.spread, count, &work.panels, weight, &step);
+            taps::update(&self.taps, spread, count, panels, weight, &step);
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
-            let panels = work.panels.par_chunks_exact((count * WIDTH).max(1));
+            let panels = panels.par_chunks_exact((count * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
                 engine::vectorised!({
                     d.chunks_exact(WIDTH).for_each(|d| g.iter_mut().zip(d).for_each(|(g, d)| *g += d))
@@ -537,12 +520,8 @@ impl Layer for FewChannels {
                 }
             }
         };
-        let panels = self
-            .weight
-            .value
-            .values_mut()
-            .par_chunks_exact_mut(taps * WIDTH)
-            .zip(self.taps.live.par_chunks_exact(taps));
+        let live = self.taps.live.par_chunks_exact(taps);
+        let panels = self.weight.value.values_mut().par_chunks_exact_mut(taps * WIDTH).zip(live);
         panels.enumerate().for_each(|(j, (panel, live))| {
             let rows = panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(live).enumerate();
             engine::vectorised!(rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));

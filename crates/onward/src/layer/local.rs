@@ -312,23 +312,31 @@ pub(super) struct Gathered {
 /// Memory for [`gather_rows`].
 pub(super) static GATHERED: Pool<Gathered> = Pool::new();
 
-/// The rows of `x` that have a direction. The direction that many rows share is one row more: `Σ_r x̂_r ⊗ shared` is
+/// The row `(I)` and the direction `(O)` that stand for the direction that many rows share: `Σ_r x̂_r ⊗ shared` is
 /// `mean(x̂) ⊗ (count · shared)`, and so is what the bias learns.
+pub(super) fn shared_row(x: &Inputs<'_>, d: &Directions) -> Option<(Vec<f32>, Vec<f32>)> {
+    let count = d.shared_rows.len() as f32;
+    (!d.shared.is_empty() && !d.shared_rows.is_empty()).then(|| {
+        let mut mean = Vec::new();
+        sum_inputs(x, d, &mut mean);
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        (mean, d.shared.iter().map(|d| count * d).collect())
+    })
+}
+
+/// The rows of `x` that have a direction of their own, and then the one that stands for a shared direction.
 pub(super) fn gather_rows(x: &Inputs<'_>, d: &Directions, outputs: usize, to: &mut Gathered) {
     let Gathered { values, directions, rows } = to;
-    let (shared, given) = (!d.shared.is_empty() && !d.shared_rows.is_empty(), d.rows.len());
-    *rows = given + usize::from(shared);
+    let (shared, given) = (shared_row(x, d), d.rows.len());
+    *rows = given + usize::from(shared.is_some());
     values.resize(*rows * x.width, 0.0);
     let read = values.par_chunks_exact_mut(x.width).zip(&d.rows);
     read.for_each(|(to, &r)| engine::vectorised!(x.read(r as usize, to)));
     directions.resize(*rows * outputs, 0.0);
     let copied = directions.par_chunks_exact_mut(outputs).zip(d.values.par_chunks_exact(outputs));
     copied.for_each(|(to, d)| to.copy_from_slice(d));
-    if shared {
-        let count = d.shared_rows.len() as f32;
-        let mut mean = Vec::new();
-        sum_inputs(x, d, &mut mean);
-        values[given * x.width..].iter_mut().zip(&mean).for_each(|(to, sum)| *to = sum / count);
-        directions[given * outputs..].iter_mut().zip(&d.shared).for_each(|(to, d)| *to = count * d);
+    if let Some((mean, along)) = shared {
+        values[given * x.width..].copy_from_slice(&mean);
+        directions[given * outputs..].copy_from_slice(&along);
     }
 }

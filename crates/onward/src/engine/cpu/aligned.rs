@@ -1,7 +1,5 @@
 //! Numbers that start at a cache line, where vector and tile loads want them, and in large pages where there are many.
 
-#[cfg(all(target_os = "linux", not(miri)))]
-use rustix::mm::{Advice, madvise};
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
@@ -60,6 +58,7 @@ impl<T: Copy + Default> Clone for Aligned<T> {
 /// megabytes in small ones, and weights are streamed through. Where it has none to give, nothing changes.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn ask_for_large_pages<T>(memory: &mut [MaybeUninit<T>]) {
+    use rustix::mm::{Advice, madvise};
     const LARGE_PAGE: usize = 2 << 20;
     let size = size_of_val(memory);
     let start: *mut u8 = memory.as_mut_ptr().cast();
