@@ -89,6 +89,7 @@ impl Activity {
     }
 
     /// From `∂loss/∂y` of row `r` to that of the product's result, in place: `d: (O)`.
+    #[inline(always)]
     pub fn gate(&self, r: usize, d: &mut [f32]) {
         match self.derivative.is_empty() {
             true => d.iter_mut().zip(self.row(r)).for_each(|(d, y)| *d = if *y > 0.0 { *d } else { 0.0 }),

@@ -47,14 +47,20 @@ pub(crate) fn rectify(y: f32) -> f32 {
 /// `Σ y²`, in lanes that vectors can hold.
 #[inline(always)]
 pub(crate) fn sum_of_squares(y: &[f32]) -> f32 {
+    sum_of_products(y, y)
+}
+
+/// `Σ a·b` of as many numbers each, in lanes that vectors can hold.
+#[inline(always)]
+pub(crate) fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 32];
-    let (chunks, rest) = y.as_chunks::<32>();
-    for chunk in chunks {
-        for (lane, y) in lanes.iter_mut().zip(chunk) {
-            *lane += y * y;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    for (a, b) in a.iter().zip(b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
         }
     }
-    lanes.iter().sum::<f32>() + rest.iter().map(|y| y * y).sum::<f32>()
+    lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// The value of an expression whose loops are compiled for the widest vectors that this processor has. What it calls must be

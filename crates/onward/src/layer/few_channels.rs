@@ -8,7 +8,7 @@ use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::Panels;
-use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps};
+use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps, Target};
 use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
@@ -32,9 +32,6 @@ const LINES_EACH: usize = 16;
 /// pass once for each group.
 const GROUP: usize = 48;
 
-/// Rows that a thread goes back through at a time.
-const BACK: usize = 6;
-
 /// Receptive fields without weight sharing, of few channels.
 #[derive(Debug)]
 pub struct FewChannels {
@@ -45,6 +42,8 @@ pub struct FewChannels {
     /// What each line of a spread row holds, if anything.
     lines: Vec<Option<Copy>>,
     taps: Taps,
+    /// The way back through the taps.
+    targets: Vec<Target>,
     weight: Learned,
     /// `b`, as a matrix of one row.
     bias: Learned,
@@ -116,6 +115,12 @@ fn window(source: &Source, fields: &Fields) -> (usize, usize, usize) {
         Source::Above(_, above) => (above.field, 1, above.field - 1 - above.pad),
         _ => (fields.field, fields.stride, fields.pad),
     }
+}
+
+/// How many of so many rows a thread takes at a time: groups of about the same size, as many for each thread.
+fn group(rows: usize) -> usize {
+    let groups = rows.div_ceil(GROUP).max(1).next_multiple_of(rayon::current_num_threads());
+    rows.div_ceil(groups).max(1)
 }
 
 /// How a source lies in a row: `(channels, height, width, step from column to column, from row to row, channel to channel)`.
@@ -210,6 +215,7 @@ impl FewChannels {
                 lines: lines.len(),
                 pitch,
             },
+            targets: Vec::new(),
             lines,
         };
         for location in 0..shape.height * shape.width {
@@ -220,6 +226,7 @@ impl FewChannels {
                 seen.iter().for_each(|&tap| live[tap] |= 1 << place);
             }
         }
+        layer.targets = layer.taps.targets();
         let (units, longest) = initial_units(fields, sources, shape, random);
         layer.weight.value = layer.in_panels(&units, longest);
         layer
@@ -458,9 +465,7 @@ impl Layer for FewChannels {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.shape.len());
-        // Groups of about the same size, as many for each thread.
-        let groups = x.rows().div_ceil(GROUP).max(1).next_multiple_of(rayon::current_num_threads());
-        let each = x.rows().div_ceil(groups).max(1);
+        let each = group(x.rows());
         let rows = y.values.par_chunks_mut(each * self.shape.len()).zip(y.squares.par_chunks_mut(each));
         rows.enumerate().for_each(|(i, (y, squares))| self.answer(x, i * each, y, squares));
     }
@@ -493,15 +498,15 @@ impl Layer for FewChannels {
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
         let outputs = self.shape.len();
-        let side = self.sources.iter().filter(|s| strides(s).is_some()).map(|s| window(s, &self.fields).0).min();
-        let groups = d.par_chunks(BACK * outputs).zip(dx.par_chunks_mut(BACK * self.inputs));
+        let each = group(d.len() / outputs);
+        let groups = d.par_chunks(each * outputs).zip(dx.par_chunks_mut(each * self.inputs));
         groups.for_each(|(d, dx)| {
             WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
                 self.scatter(&d.chunks_exact(outputs).collect::<Vec<_>>(), panels);
                 spread.clear();
                 spread.resize(self.taps.length(rows), 0.0);
-                taps::backward(&self.taps, panels, rows, &self.weight.value, side.unwrap_or(1), spread);
+                taps::backward(&self.taps, &self.targets, panels, rows, &self.weight.value, spread);
                 self.unspread_add(spread, dx);
             });
         });

@@ -2,6 +2,7 @@
 //! activities until they are needed again, and needs the derivative of everything in between.
 
 use crate::batch::{Batch, Label, Labelled};
+use crate::engine::{sum_of_products, vectorised};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::objective::cross_entropy;
@@ -11,6 +12,9 @@ use crate::random::Random;
 use crate::settings::Normalization;
 use crate::train::{check_finite, check_head, drop_out};
 use rayon::prelude::*;
+
+/// Numbers that a thread adds at a time.
+const ADDED: usize = 1 << 14;
 
 /// Memory of a step, used again by the next.
 #[derive(Debug, Default)]
@@ -129,7 +133,8 @@ impl Backprop {
             uphill.resize(count * width, 0.0);
             let head = network.head.as_mut().expect("checked: backpropagation starts at a head");
             head.backward(l, &head_d.values, uphill);
-            uphill.iter_mut().zip(below.iter()).for_each(|(uphill, below)| *uphill += below);
+            let from_above = uphill.par_chunks_mut(ADDED).zip(below.par_chunks(ADDED));
+            from_above.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
             head.update(l, &layers[l].passed().as_inputs(), head_d, &steps.1);
 
             let gated = stage.layer.learns();
@@ -172,25 +177,30 @@ fn through_normalization(kind: Normalization, kept: &Kept, dropout: f32, gated: 
     let (y, width) = (&kept.answered, kept.answered.width());
     uphill.par_chunks_exact_mut(width).enumerate().with_min_len(16).for_each(|(r, g)| {
         let (row, scale) = (y.row(r), y.scale[r]);
-        if dropout > 0.0 {
-            let passed = kept.passed().row(r);
-            g.iter_mut().zip(passed).for_each(|(g, p)| *g = if *p == 0.0 { 0.0 } else { *g / (1.0 - dropout) });
-        }
-        // ŷ = s·(y − mean): its derivative, times s; ŷ's own direction carries nothing, for its length is fixed.
-        let n = width as f32;
-        let mean = if kind == Normalization::Layer { row.iter().sum::<f32>() / n } else { 0.0 };
-        let along = row.iter().zip(g.iter()).map(|(y, g)| (y - mean) * scale * g).sum::<f32>();
-        let (along, shift) = match kind {
-            Normalization::None => (0.0, 0.0),
-            Normalization::Length => (along, 0.0),
-            Normalization::Rms => (along / n, 0.0),
-            Normalization::Layer => (along / n, g.iter().sum::<f32>() / n),
-        };
-        for (g, y) in g.iter_mut().zip(row) {
-            *g = (*g - shift - along * (y - mean) * scale) * scale;
-        }
-        if gated {
-            y.gate(r, g);
-        }
+        vectorised!({
+            if dropout > 0.0 {
+                let passed = kept.passed().row(r);
+                g.iter_mut().zip(passed).for_each(|(g, p)| *g = if *p == 0.0 { 0.0 } else { *g / (1.0 - dropout) });
+            }
+            // ŷ = s·(y − mean): its derivative, times s; ŷ's own direction carries nothing, for its length is fixed.
+            let n = width as f32;
+            let (mean, total) = match kind {
+                Normalization::Layer => (row.iter().sum::<f32>() / n, g.iter().sum::<f32>()),
+                _ => (0.0, 0.0),
+            };
+            let along = scale * (sum_of_products(row, g) - mean * total);
+            let (along, shift) = match kind {
+                Normalization::None => (0.0, 0.0),
+                Normalization::Length => (along, 0.0),
+                Normalization::Rms => (along / n, 0.0),
+                Normalization::Layer => (along / n, total / n),
+            };
+            for (g, y) in g.iter_mut().zip(row) {
+                *g = (*g - shift - along * (y - mean) * scale) * scale;
+            }
+            if gated {
+                y.gate(r, g);
+            }
+        });
     });
 }

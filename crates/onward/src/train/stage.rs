@@ -1,6 +1,7 @@
 //! What layers do with the rows that pass them while training: answer, learn from the answer, pass it on. Whether all
 //! layers are at hand or a pipeline has a block of them here and another there, this is where they learn.
 
+use crate::engine::vectorised;
 use crate::error::{Error, Result};
 use crate::network::{Stage, take_turns};
 use crate::optimizer::Step;
@@ -11,7 +12,11 @@ use crate::train::directions;
 use crate::train::pipeline::Group;
 use crate::train::totals::LayerTotals;
 use rand::RngExt;
+use rayon::prelude::*;
 use std::ops::Range;
+
+/// Activities that a thread draws for at a time.
+const DRAWN: usize = 1 << 13;
 
 /// One step, as all layers are told of it.
 #[derive(Clone, Debug)]
@@ -139,13 +144,51 @@ fn silence(lesson: &Lesson<'_>, drawn: u64) -> Random {
     random
 }
 
-/// Silences a share of some rows' activities, and raises the others in turn.
+/// Silences a share of some rows' activities, and raises the others in turn: a draw for each, from where `random` is.
 pub(crate) fn drop_out(share: f32, rows: Range<usize>, y: &mut Activity, random: &mut Random) {
     if share == 0.0 {
         return;
     }
     let width = y.width();
-    for y in &mut y.values[rows.start * width..rows.end * width] {
-        *y = if random.random::<f32>() < share { 0.0 } else { *y / (1.0 - share) };
+    let values = &mut y.values[rows.start * width..rows.end * width];
+    let start = random.get_word_pos(); // a draw is a word
+    random.set_word_pos(start + values.len() as u128);
+    let random = &*random;
+    values.par_chunks_mut(DRAWN).enumerate().for_each(|(chunk, values)| {
+        let mut random = random.clone();
+        random.set_word_pos(start + (chunk * DRAWN) as u128);
+        let mut draws = [0u32; 64];
+        for values in values.chunks_mut(draws.len()) {
+            random.fill(&mut draws[..values.len()]);
+            vectorised!({
+                for (y, draw) in values.iter_mut().zip(draws) {
+                    // As `random::<f32>()` makes it: 24 bits of a word.
+                    let draw = (draw >> 8) as f32 * (0.5f32).powi(24);
+                    *y = if draw < share { 0.0 } else { *y / (1.0 - share) };
+                }
+            });
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_activity_is_silenced_by_its_own_draw() {
+        let (width, rows) = (1_009, 12); // a chunk and a half, and no whole number of buffers
+        let mut y = Activity::default();
+        y.resize(rows, width);
+        y.values.fill(1.0);
+        let mut random = stream(3, "dropout", 5);
+        drop_out(0.25, 2..rows, &mut y, &mut random);
+        let mut draws = stream(3, "dropout", 5);
+        assert!(y.values[..2 * width].iter().all(|y| *y == 1.0), "other rows are left alone");
+        for y in &y.values[2 * width..] {
+            let draw: f32 = draws.random();
+            assert_eq!(*y, if draw < 0.25 { 0.0 } else { 1.0 / 0.75 });
+        }
+        assert_eq!(random.random::<u32>(), draws.random::<u32>(), "who draws next goes on behind these draws");
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::pool::Pool;
 use crate::optimizer::Step;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Neighbouring locations of a panel.
 pub const LOCATIONS: usize = 16;
@@ -297,19 +298,64 @@ fn outer<S: Simd, const MT: usize>(
     }
 }
 
-/// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d: (panels, R, WIDTH)`.
-/// `apart`: taps that follow one another at this distance do not overlap.
-pub fn backward(taps: &Taps, d: &[f32], rows: usize, weight: &Panels, apart: usize, dx: &mut [f32]) {
-    assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
-    Arch::new().dispatch(Backward { taps, d, rows, weight, apart, dx });
+/// A line of spread rows, and what the locations of neighbouring panels give back to it: numbers that lie one further on for
+/// each of `taps` taps. Weights are summed over everything that they give to the line before it is written to, which is slow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    line: usize,
+    /// Where the first tap's numbers start.
+    column: usize,
+    /// How many taps, and how far apart they are among all taps.
+    taps: usize,
+    step: usize,
+    /// Panels, and the first of their taps that reads the line.
+    terms: Vec<(usize, usize)>,
+}
+
+impl Taps {
+    /// All lines that get something back.
+    pub fn targets(&self) -> Vec<Target> {
+        // Taps that read the same line, from left to right.
+        let mut order: Vec<usize> = (0..self.offsets.len()).collect();
+        order.sort_by_key(|&tap| (self.offsets[tap].line, self.offsets[tap].column));
+        let read = order.chunk_by(|&a, &b| self.offsets[a].line == self.offsets[b].line);
+        let mut targets = BTreeMap::new();
+        for (taps, (j, place)) in read.flat_map(|taps| self.places.iter().enumerate().map(move |panel| (taps, panel))) {
+            let (tap, live) = (taps[0], self.live_taps(j));
+            if taps.iter().all(|&tap| live[tap] == 0) {
+                continue;
+            }
+            let place = if tap < self.moving { *place } else { Place::default() };
+            let line = (self.offsets[tap].line + place.line) as usize;
+            let column = (self.offsets[tap].column + place.column) as usize;
+            let step = taps.get(1).map_or(1, |next| next - tap);
+            let regular = |(i, &t): (usize, &usize)| {
+                t == tap + i * step && self.offsets[t].column == self.offsets[tap].column + i as u32
+            };
+            assert!(taps.iter().enumerate().all(regular), "a window's taps lie side by side");
+            let new = || Target { line, column, taps: taps.len(), step, terms: Vec::new() };
+            let target: &mut Target = targets.entry((line, column)).or_insert_with(new);
+            assert_eq!((target.taps, target.step), (taps.len(), step));
+            target.terms.push((j, tap));
+        }
+        targets.into_values().collect()
+    }
+}
+
+/// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d: (panels, R, WIDTH)`, 0 where there is no
+/// location.
+pub fn backward(taps: &Taps, targets: &[Target], d: &[f32], rows: usize, weight: &Panels, dx: &mut [f32]) {
+    assert_eq!((d.len(), dx.len()), (taps.places.len() * rows * WIDTH, taps.length(rows)));
+    assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
+    Arch::new().dispatch(Backward { targets, d, rows, weight, pitch: taps.pitch, dx });
 }
 
 struct Backward<'a> {
-    taps: &'a Taps,
+    targets: &'a [Target],
     d: &'a [f32],
     rows: usize,
     weight: &'a Panels,
-    apart: usize,
+    pitch: usize,
     dx: &'a mut [f32],
 }
 
@@ -317,28 +363,77 @@ impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { taps, d, rows, weight, apart, dx } = self;
-        for (j, &place) in taps.places.iter().enumerate() {
-            let (d, weights) = (d[j * rows * WIDTH..].as_chunks::<WIDTH>().0, weight.panel(j).as_chunks::<WIDTH>().0);
-            let live = taps.live_taps(j);
-            // A sum that has just been written is slow to read again at another offset: neighbours come later.
-            for first in 0..apart {
-                for t in (first..taps.offsets.len()).step_by(apart).filter(|&t| live[t] != 0) {
-                    let place = if t < taps.moving { place } else { Place::default() };
-                    let from = taps.at(taps.offsets[t], rows) + taps.at(place, rows);
-                    let weights = S::as_simd_f32s(&weights[t]).0;
-                    for (r, d) in d.iter().enumerate().take(rows) {
-                        let d = S::as_simd_f32s(d).0;
-                        let to = S::as_mut_simd_f32s(&mut dx[from + r * taps.pitch..][..LOCATIONS]).0;
-                        for (v, to) in to.iter_mut().enumerate() {
-                            for c in 0..CHANNELS {
-                                let at = c * (LOCATIONS / S::F32_LANES) + v;
-                                *to = simd.mul_add_e_f32s(weights[at], d[at], *to);
-                            }
-                        }
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        for target in self.targets {
+            match S::F32_LANES {
+                8 => self.give_back::<S, 4, 3>(simd, target),
+                _ => self.give_back::<S, 6, 4>(simd, target),
+            }
+        }
+    }
+}
+
+impl Backward<'_> {
+    /// To one line of all rows, at most `MR` rows and `MT` taps at a time.
+    #[inline(always)]
+    fn give_back<S: Simd, const MR: usize, const MT: usize>(&mut self, simd: S, target: &Target) {
+        let (rows, tiles) = (self.rows, self.rows.div_ceil(MR));
+        for tile in 0..tiles {
+            let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+            for tap in (0..target.taps).step_by(MT) {
+                for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
+                    match end - first {
+                        6 => self.sum::<S, 6, MT>(simd, target, tap, first, shift),
+                        5 => self.sum::<S, 5, MT>(simd, target, tap, first, shift),
+                        4 => self.sum::<S, 4, MT>(simd, target, tap, first, shift),
+                        3 => self.sum::<S, 3, MT>(simd, target, tap, first, shift),
+                        2 => self.sum::<S, 2, MT>(simd, target, tap, first, shift),
+                        _ => self.sum::<S, 1, MT>(simd, target, tap, first, shift),
                     }
                 }
+            }
+        }
+    }
+
+    /// To `MR` rows from `first` on, through at most `MT` taps, from a vector of locations of every channel.
+    #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
+    #[inline(always)]
+    fn sum<S: Simd, const MR: usize, const MT: usize>(
+        &mut self,
+        simd: S,
+        target: &Target,
+        tap: usize,
+        first: usize,
+        shift: usize,
+    ) {
+        let &Target { line, column, taps, step, ref terms } = target;
+        let count = MT.min(taps - tap);
+        let mut acc = [[simd.splat_f32s(0.0); MT]; MR];
+        for &(panel, own) in terms {
+            let d = &self.d.as_chunks::<WIDTH>().0[panel * self.rows + first..][..MR];
+            let weights = self.weight.panel(panel).as_chunks::<WIDTH>().0;
+            // Of a smaller tile the last tap again, which is not written.
+            let weights: [_; MT] = std::array::from_fn(|t| &weights[own + (tap + t.min(count - 1)) * step]);
+            for c in 0..CHANNELS {
+                let at = c * LOCATIONS + shift;
+                let mut w = [simd.splat_f32s(0.0); MT];
+                for t in 0..MT {
+                    w[t] = S::as_simd_f32s(&weights[t][at..at + S::F32_LANES]).0[0];
+                }
+                for i in 0..MR {
+                    let d = S::as_simd_f32s(&d[i][at..at + S::F32_LANES]).0[0];
+                    for t in 0..MT {
+                        acc[i][t] = simd.mul_add_e_f32s(w[t], d, acc[i][t]);
+                    }
+                }
+            }
+        }
+        // A number that has just been written is slow to read at another offset: the same tap of all rows first.
+        for t in 0..count {
+            for i in 0..MR {
+                let from = (line * self.rows + first + i) * self.pitch + column + tap + t + shift;
+                let to = &mut S::as_mut_simd_f32s(&mut self.dx[from..from + S::F32_LANES]).0[0];
+                *to = simd.add_f32s(*to, acc[i][t]);
             }
         }
     }
