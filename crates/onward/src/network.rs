@@ -489,9 +489,8 @@ pub(crate) fn project<'a>(
     let layer = &stage.layer;
     let done = base.len();
     let projectable = normalization != Normalization::Layer;
-    base.resize(batch.len() * layer.outputs(), 0.0);
     let values = &batch.values[done / layer.outputs() * layer.inputs()..];
-    if !projectable || !layer.project(values, &mut base[done..]) {
+    if !projectable || !layer.project(values, base) {
         base.clear();
         return None;
     }

@@ -3,6 +3,10 @@
 use crate::engine::vectorised;
 use crate::pass::Activity;
 use crate::settings::PeerSettings;
+use rayon::prelude::*;
+
+/// Units that a thread adds up for at a time.
+const UNITS_EACH: usize = 4096;
 
 /// The running means of one layer's activities.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,15 +67,20 @@ pub fn add_up(y: &Activity, rows: usize, sums: &mut Vec<f32>, alive: &mut [u8]) 
     let width = y.width();
     sums.clear();
     sums.resize(width, 0.0);
-    vectorised!({
-        for row in y.values[..rows * width].chunks_exact(width) {
-            for (sum, y) in sums.iter_mut().zip(row) {
-                *sum += y;
+    assert_eq!(alive.len(), width);
+    let parts = sums.par_chunks_mut(UNITS_EACH).zip(alive.par_chunks_mut(UNITS_EACH)).enumerate();
+    parts.for_each(|(part, (sums, alive))| {
+        let units = part * UNITS_EACH..part * UNITS_EACH + sums.len();
+        vectorised!({
+            for row in y.values[..rows * width].chunks_exact(width) {
+                for (sum, y) in sums.iter_mut().zip(&row[units.clone()]) {
+                    *sum += y;
+                }
             }
-        }
-        for (alive, &sum) in alive.iter_mut().zip(sums.iter()) {
-            *alive |= u8::from(sum > 0.0);
-        }
+            for (alive, &sum) in alive.iter_mut().zip(sums.iter()) {
+                *alive |= u8::from(sum > 0.0);
+            }
+        });
     });
 }
 

@@ -153,7 +153,7 @@ proptest! {
             layers.push(("rows", Box::new(RowDense::new(dense))));
         }
         for (name, layer) in layers {
-            let (mut base, mut y) = (vec![0.0; 2 * outputs], Activity::default());
+            let (mut base, mut y) = (Vec::new(), Activity::default());
             let projected = shared && layer.project(&values, &mut base);
             y.resize(rows, outputs);
             layer.forward(&Inputs { base: projected.then_some(&base), ..x }, &mut y);

@@ -1,14 +1,15 @@
 //! Convolution layers: all locations share their weights.
 
 use super::fields::{Field, Source, padded_field};
-use super::local::{GATHERED, Gathered, gather_rows, plain};
+use super::local::{Examples, plain, shared_row};
 use super::{Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::aligned::Aligned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::Step;
-use crate::pass::{Activity, Directions, Inputs};
+use crate::pass::{Activity, Directions, Inputs, Row};
 use crate::random::Random;
 use crate::settings::Fields;
 use crate::tensor::Tensor;
@@ -35,8 +36,6 @@ pub struct Conv {
     channels: usize,
     /// What each location sees, row by row.
     fields: Vec<Field>,
-    /// Whether some of them reach beyond the edges.
-    padded: bool,
     layer: Box<dyn Layer>,
 }
 
@@ -44,7 +43,7 @@ pub struct Conv {
 #[derive(Default)]
 struct Work {
     full: Vec<f32>,
-    fields: Vec<f32>,
+    fields: Aligned<f32>,
     answer: Activity,
     d: Directions,
 }
@@ -64,36 +63,42 @@ impl Conv {
         let dense = Dense { inputs, outputs, activation: make.activation, bias: true, weights };
         let layer = engine::dense(make.precision, dense);
         let inputs = sources.iter().map(Source::len).sum();
-        let padded = all.iter().any(|field| field.runs.iter().map(|run| run.len).sum::<usize>() < field.len);
-        Conv { inputs, channels: outputs, fields: all, padded, layer }
+        Conv { inputs, channels: outputs, fields: all, layer }
     }
 
-    /// The fields of `count` rows, `row(r): (I)`: `(count · locations, field)`.
-    fn gather<'x>(&self, count: usize, row: impl Fn(usize) -> &'x [f32] + Sync, to: &mut Vec<f32>) {
+    /// The fields of some rows, `(rows · locations, field)`, without their scale.
+    fn gather(&self, rows: &[Row<'_>], to: &mut Aligned<f32>) {
         let (length, locations) = (self.layer.inputs(), self.fields.len());
-        to.resize(count * locations * length, 0.0);
+        to.resize(rows.len() * locations * length);
         to.par_chunks_mut(FIELDS_EACH * length).enumerate().for_each(|(chunk, to)| {
             for (i, to) in to.chunks_exact_mut(length).enumerate() {
                 let at = chunk * FIELDS_EACH + i;
-                if self.padded {
-                    to.fill(0.0);
-                }
-                self.fields[at % locations].gather(row(at / locations), to);
+                self.fields[at % locations].gather(rows[at / locations].0, to);
             }
         });
     }
 
-    /// Some of the rows to learn from as fields with their directions, and the fields' scale.
-    fn load(&self, gathered: &Gathered, rows: Range<usize>, work: &mut Work) -> Vec<f32> {
-        let (inputs, outputs) = (self.inputs, self.outputs());
-        let Work { fields, d, .. } = work;
-        self.gather(rows.len(), |r| &gathered.values[(rows.start + r) * inputs..][..inputs], fields);
-        let scale = vec![1.0; rows.len() * self.fields.len()];
+    /// The scale of every field of some rows.
+    fn scale(&self, rows: &[Row<'_>]) -> Vec<f32> {
+        rows.iter().flat_map(|row| std::iter::repeat_n(row.1, self.fields.len())).collect()
+    }
+
+    /// Some of what there is to learn from, as fields with their directions, and the fields' scale.
+    fn load(
+        &self,
+        examples: &Examples<'_>,
+        which: Range<usize>,
+        fields: &mut Aligned<f32>,
+        d: &mut Directions,
+    ) -> Vec<f32> {
+        let (rows, directions) = (&examples.rows[which.clone()], &examples.directions[which]);
+        self.gather(rows, fields);
         d.rows.clear();
-        d.rows.extend(0..scale.len() as u32);
-        d.values.clear();
-        d.values.extend_from_slice(&gathered.directions[rows.start * outputs..rows.end * outputs]);
-        scale
+        d.rows.extend(0..(rows.len() * self.fields.len()) as u32);
+        d.values.resize(rows.len() * self.outputs(), 0.0);
+        let copied = d.values.par_chunks_exact_mut(self.outputs()).zip(directions);
+        copied.for_each(|(to, from)| to.copy_from_slice(from));
+        self.scale(rows)
     }
 
     /// As many rows as make about so many numbers.
@@ -118,8 +123,8 @@ impl Layer for Conv {
             for first in (0..x.rows()).step_by(each) {
                 let rows = first..(first + each).min(x.rows());
                 let read = x.rows_of(rows.clone(), full);
-                self.gather(read.len(), |r| read[r].0, fields);
-                let scale: Vec<f32> = read.iter().flat_map(|row| std::iter::repeat_n(row.1, locations)).collect();
+                self.gather(&read, fields);
+                let scale = self.scale(&read);
                 answer.resize(scale.len(), self.channels);
                 self.layer.forward(&plain(fields, self.layer.inputs(), &scale), answer);
                 let to = y.values[rows.start * outputs..rows.end * outputs].par_chunks_mut(COPIED);
@@ -133,19 +138,18 @@ impl Layer for Conv {
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, self.outputs(), gathered);
-            let count = gathered.rows;
+        let shared = shared_row(x, d);
+        WORK.with(|Work { full, fields, d: directions, .. }| {
+            let examples = Examples::new(x, d, shared.as_ref(), full);
+            let count = examples.rows.len();
             // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
             let each = if matches!(step, Step::Smoothed { .. }) { self.rows_each(PART) } else { count.max(1) };
             let parts = count.div_ceil(each).max(1);
-            WORK.with(|work| {
-                for part in 0..parts {
-                    let scale = self.load(gathered, part * each..((part + 1) * each).min(gathered.rows), work);
-                    let step = step.part(part == 0, part + 1 == parts);
-                    self.layer.update(&plain(&work.fields, self.layer.inputs(), &scale), &work.d, &step);
-                }
-            });
+            for part in 0..parts {
+                let scale = self.load(&examples, part * each..((part + 1) * each).min(count), fields, directions);
+                let step = step.part(part == 0, part + 1 == parts);
+                self.layer.update(&plain(fields, self.layer.inputs(), &scale), directions, &step);
+            }
         });
     }
 
@@ -154,16 +158,15 @@ impl Layer for Conv {
     }
 
     fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, self.outputs(), gathered);
-            WORK.with(|work| {
-                let each = self.rows_each(PART);
-                for first in (0..gathered.rows).step_by(each) {
-                    let scale = self.load(gathered, first..(first + each).min(gathered.rows), work);
-                    let fields = plain(&work.fields, self.layer.inputs(), &scale);
-                    self.layer.add_gradient(&fields, &work.d, gradient);
-                }
-            });
+        let shared = shared_row(x, d);
+        WORK.with(|Work { full, fields, d: directions, .. }| {
+            let examples = Examples::new(x, d, shared.as_ref(), full);
+            let (count, each) = (examples.rows.len(), self.rows_each(PART));
+            for first in (0..count).step_by(each) {
+                let scale = self.load(&examples, first..(first + each).min(count), fields, directions);
+                let fields = plain(fields, self.layer.inputs(), &scale);
+                self.layer.add_gradient(&fields, directions, gradient);
+            }
         });
     }
 

@@ -3,7 +3,7 @@
 
 use super::Layer;
 use super::fields::Source;
-use super::local::{initial_units, shared_row};
+use super::local::{Examples, initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::gradient;
@@ -426,12 +426,7 @@ impl FewChannels {
     ) {
         let Work { full, spread, panels } = work;
         let shared = shared_row(x, d);
-        let mut rows = x.rows_of(d.rows.iter().map(|&r| r as usize), full);
-        let mut directions: Vec<&[f32]> = d.values.chunks_exact(self.shape.len()).collect();
-        if let Some((mean, along)) = &shared {
-            rows.push((mean, 1.0));
-            directions.push(along);
-        }
+        let Examples { rows, directions } = Examples::new(x, d, shared.as_ref(), full);
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
         let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.len().max(1) };
         let parts = rows.len().div_ceil(each).max(1);

@@ -54,8 +54,11 @@ pub struct Field {
 }
 
 impl Field {
-    /// Copies what the location sees of a row of inputs. `row: (I)`, `to: (len)`, zeros beyond the edge already in place.
+    /// Copies what the location sees of a row of inputs, 0 beyond the edge. `row: (I)`, `to: (len)`.
     pub fn gather(&self, row: &[f32], to: &mut [f32]) {
+        if self.runs.iter().map(|run| run.len).sum::<usize>() < self.len {
+            to.fill(0.0);
+        }
         for run in &self.runs {
             to[run.to..][..run.len].copy_from_slice(&row[run.from..][..run.len]);
         }

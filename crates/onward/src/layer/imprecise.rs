@@ -105,7 +105,7 @@ impl Layer for Imprecise {
         self.pass_on();
     }
 
-    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
+    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
         self.device.project(values, base)
     }
 

@@ -4,11 +4,12 @@ use super::fields::{Field, Source, field};
 use super::{Activation, Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::aligned::Aligned;
 use crate::engine::cpu::sum_inputs;
 use crate::engine::pool::Pool;
 use crate::error::{Error, Result};
 use crate::optimizer::Step;
-use crate::pass::{Activity, Directions, Inputs};
+use crate::pass::{Activity, Directions, Inputs, Row};
 use crate::random::Random;
 use crate::settings::Fields;
 use crate::tensor::{Tensor, transposed};
@@ -31,8 +32,14 @@ pub struct Local {
     sloped: bool,
 }
 
-/// The locations' answers, one after another.
-static ANSWERS: Pool<Vec<f32>> = Pool::new();
+/// Memory of a call: the locations' answers, one after another, and inputs in full, where a label is written over them.
+#[derive(Default)]
+struct Work {
+    answers: Aligned<f32>,
+    full: Vec<f32>,
+}
+
+static WORK: Pool<Work> = Pool::new();
 
 /// A location.
 #[derive(Debug)]
@@ -99,27 +106,21 @@ impl Local {
         }
     }
 
-    fn answer(&self, x: &Inputs<'_>, y: &mut Activity, answers: &mut Vec<f32>) {
+    fn answer(&self, x: &Inputs<'_>, y: &mut Activity, Work { answers, full }: &mut Work) {
         let outputs = self.outputs();
         for first in (0..x.rows()).step_by(ROWS) {
             let rows = first..(first + ROWS).min(x.rows());
-            let (full, ones);
-            let (values, scale) = if x.source.is_none() && x.codes.is_none() {
-                (&x.values[rows.start * x.width..rows.end * x.width], &x.scale[rows.clone()])
-            } else {
-                full = x.dense_rows(rows.clone());
-                ones = vec![1.0; rows.len()];
-                (&full[..], &ones[..])
-            };
+            let read = x.rows_of(rows.clone(), full);
+            let scale: Vec<f32> = read.iter().map(|row| row.1).collect();
             let size = rows.len() * self.channels;
             // Each location's answers, and then their derivatives.
             let both = if self.sloped { 2 * size } else { size };
-            answers.resize(self.places.len() * both, 0.0);
+            answers.resize(self.places.len() * both);
             let parts = self.places.par_iter().zip(answers.par_chunks_exact_mut(both));
             parts.for_each_init(Scratch::default, |Scratch { x, y, .. }, (place, part)| {
-                place.gather(values.chunks_exact(self.inputs), x);
+                place.gather(&read, x);
                 y.resize(rows.len(), self.channels);
-                place.layer.forward(&plain(x, place.field.len, scale), y);
+                place.layer.forward(&plain(x, place.field.len, &scale), y);
                 part[..size].copy_from_slice(&y.values);
                 part[size..].copy_from_slice(&y.derivative);
             });
@@ -144,30 +145,24 @@ impl Local {
 }
 
 impl Place {
-    /// What the location sees of `rows`, row after row.
-    fn gather<'r>(&self, rows: impl Iterator<Item = &'r [f32]>, x: &mut Vec<f32>) {
+    /// What the location sees of `rows`, row after row, without their scale.
+    fn gather(&self, rows: &[Row<'_>], x: &mut Vec<f32>) {
         x.clear();
-        for row in rows {
+        for (row, _) in rows {
             for run in &self.field.runs {
                 x.extend_from_slice(&row[run.from..][..run.len]);
             }
         }
     }
 
-    /// What the location has to learn from, of rows of so many inputs and outputs: what it sees, and where its units should go.
-    fn load(
-        &self,
-        Gathered { values, directions, rows }: &Gathered,
-        (inputs, outputs): (usize, usize),
-        units: Range<usize>,
-        scratch: &mut Scratch,
-    ) {
-        self.gather(values.chunks_exact(inputs), &mut scratch.x);
+    /// What the location has to learn from: what it sees, and where its units should go.
+    fn load(&self, Examples { rows, directions }: &Examples<'_>, units: Range<usize>, scratch: &mut Scratch) {
+        self.gather(rows, &mut scratch.x);
         let Directions { values: d, rows: numbers, .. } = &mut scratch.d;
         d.clear();
-        directions.chunks_exact(outputs).for_each(|row| d.extend_from_slice(&row[units.clone()]));
+        directions.iter().for_each(|row| d.extend_from_slice(&row[units.clone()]));
         numbers.clear();
-        numbers.extend(0..*rows as u32);
+        numbers.extend(0..rows.len() as u32);
     }
 }
 
@@ -187,16 +182,16 @@ impl Layer for Local {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.outputs());
-        ANSWERS.with(|answers| self.answer(x, y, answers));
+        WORK.with(|work| self.answer(x, y, work));
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
-        let (channels, outputs) = (self.channels, self.outputs());
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, outputs, gathered);
-            let scale = vec![1.0; gathered.rows];
+        let (channels, shared) = (self.channels, shared_row(x, d));
+        WORK.with(|Work { full, .. }| {
+            let examples = Examples::new(x, d, shared.as_ref(), full);
+            let scale: Vec<f32> = examples.rows.iter().map(|row| row.1).collect();
             self.places.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (at, place)| {
-                place.load(gathered, (x.width, outputs), at * channels..(at + 1) * channels, scratch);
+                place.load(&examples, at * channels..(at + 1) * channels, scratch);
                 place.layer.update(&plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
             });
         });
@@ -207,17 +202,17 @@ impl Layer for Local {
     }
 
     fn add_gradient(&self, x: &Inputs<'_>, d: &Directions, gradient: &mut [f32]) {
-        let (channels, outputs) = (self.channels, self.outputs());
-        GATHERED.with(|gathered| {
-            gather_rows(x, d, outputs, gathered);
-            let scale = vec![1.0; gathered.rows];
+        let (channels, shared) = (self.channels, shared_row(x, d));
+        WORK.with(|Work { full, .. }| {
+            let examples = Examples::new(x, d, shared.as_ref(), full);
+            let scale: Vec<f32> = examples.rows.iter().map(|row| row.1).collect();
             let mut rest = gradient;
             let parts: Vec<_> =
                 self.places.iter().map(|place| rest.split_off_mut(..place.layer.gradient_len())).collect();
             let places = self.places.par_iter().zip(parts).enumerate();
             places.for_each_init(Scratch::default, |scratch, (at, (place, part))| {
                 let part = part.expect("it is as long as all of them");
-                place.load(gathered, (x.width, outputs), at * channels..(at + 1) * channels, scratch);
+                place.load(&examples, at * channels..(at + 1) * channels, scratch);
                 place.layer.add_gradient(&plain(&scratch.x, place.field.len, &scale), &scratch.d, part);
             });
         });
@@ -298,19 +293,32 @@ impl Layer for Local {
     }
 }
 
-/// The rows that a layer learns from, written out.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    /// `x̂: (rows, I)`.
-    pub values: Vec<f32>,
-    /// `d: (rows, O)`.
-    pub directions: Vec<f32>,
-    /// How many they are.
-    pub rows: usize,
+/// The rows that a layer learns from, where they lie, and the direction `(O)` of each.
+#[derive(Debug)]
+pub(super) struct Examples<'a> {
+    pub rows: Vec<Row<'a>>,
+    pub directions: Vec<&'a [f32]>,
 }
 
-/// Memory for [`gather_rows`].
-pub(super) static GATHERED: Pool<Gathered> = Pool::new();
+impl<'a> Examples<'a> {
+    /// The rows of `x` that have a direction of their own, and then `shared`, which is [`shared_row`]'s. `full` has rows that a
+    /// code is written over.
+    pub fn new(
+        x: &Inputs<'a>,
+        d: &'a Directions,
+        shared: Option<&'a (Vec<f32>, Vec<f32>)>,
+        full: &'a mut Vec<f32>,
+    ) -> Self {
+        let mut rows = x.rows_of(d.rows.iter().map(|&r| r as usize), full);
+        let outputs = d.values.len() / d.rows.len().max(1);
+        let mut directions: Vec<&[f32]> = d.values.chunks_exact(outputs.max(1)).collect();
+        if let Some((mean, along)) = shared {
+            rows.push((mean, 1.0));
+            directions.push(along);
+        }
+        Examples { rows, directions }
+    }
+}
 
 /// The row `(I)` and the direction `(O)` that stand for the direction that many rows share: `Σ_r x̂_r ⊗ shared` is
 /// `mean(x̂) ⊗ (count · shared)`, and so is what the bias learns.
@@ -322,21 +330,4 @@ pub(super) fn shared_row(x: &Inputs<'_>, d: &Directions) -> Option<(Vec<f32>, Ve
         mean.iter_mut().for_each(|sum| *sum /= count);
         (mean, d.shared.iter().map(|d| count * d).collect())
     })
-}
-
-/// The rows of `x` that have a direction of their own, and then the one that stands for a shared direction.
-pub(super) fn gather_rows(x: &Inputs<'_>, d: &Directions, outputs: usize, to: &mut Gathered) {
-    let Gathered { values, directions, rows } = to;
-    let (shared, given) = (shared_row(x, d), d.rows.len());
-    *rows = given + usize::from(shared.is_some());
-    values.resize(*rows * x.width, 0.0);
-    let read = values.par_chunks_exact_mut(x.width).zip(&d.rows);
-    read.for_each(|(to, &r)| engine::vectorised!(x.read(r as usize, to)));
-    directions.resize(*rows * outputs, 0.0);
-    let copied = directions.par_chunks_exact_mut(outputs).zip(d.values.par_chunks_exact(outputs));
-    copied.for_each(|(to, d)| to.copy_from_slice(d));
-    if let Some((mean, along)) = shared {
-        values[given * x.width..].copy_from_slice(&mean);
-        directions[given * outputs..].copy_from_slice(&along);
-    }
 }

@@ -60,10 +60,10 @@ pub trait Layer: Debug + Send + Sync {
         let _ = (gradient, step);
     }
 
-    /// `base = values · W` without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their values,
-    /// they are projected once and handed to `forward` as [`Inputs::base`]. Returns false where the layer has no such
-    /// part.
-    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
+    /// Appends `values · W` to `base`, without scale, code and bias: `(N, I)` → `(N, O)`. Where several passes share their
+    /// values, they are projected once and handed to `forward` as [`Inputs::base`]. Returns false, and leaves `base` alone,
+    /// where the layer has no such part.
+    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
         let _ = (values, base);
         false
     }

@@ -12,8 +12,9 @@ struct Line<T>([T; LINE]);
 const LINE: usize = 16;
 
 /// `Vec<T>` of whole cache lines, for `f32` and `u32`.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Aligned<T> {
+    /// As many as were ever asked for.
     lines: Vec<Line<T>>,
     len: usize,
 }
@@ -26,7 +27,7 @@ impl<T: Copy + Default> Aligned<T> {
         aligned
     }
 
-    /// New numbers are 0, or what was there before.
+    /// New numbers are whatever was there before, or 0: memory that is used again is not written to.
     pub fn resize(&mut self, len: usize) {
         const { assert!(size_of::<Line<T>>() == 64 && size_of::<T>() * LINE == 64) };
         let lines = len.div_ceil(LINE);
@@ -35,21 +36,28 @@ impl<T: Copy + Default> Aligned<T> {
             // Before anything is written: a page that is in use stays as small as it is.
             ask_for_large_pages(self.lines.spare_capacity_mut());
         }
-        self.lines.resize(lines, Line::default());
+        if lines > self.lines.len() {
+            self.lines.resize(lines, Line::default());
+        }
         self.len = len;
     }
 
     /// Takes out everything; the memory stays.
     pub fn clear(&mut self) {
-        self.lines.clear();
         self.len = 0;
+    }
+}
+
+impl<T: PartialEq> PartialEq for Aligned<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 
 impl<T: Copy + Default> Clone for Aligned<T> {
     fn clone(&self) -> Self {
         let mut clone = Self::zeros(self.len);
-        clone.lines.copy_from_slice(&self.lines);
+        clone.copy_from_slice(self);
         clone
     }
 }
@@ -78,7 +86,7 @@ impl<T> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `Line` is 16 `T` without padding, `T` asks for less alignment, and `len` was made to fit into the lines.
+        // SAFETY: `Line` is 16 `T` without padding, `T` asks for less alignment, and there are lines enough for `len`.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -103,6 +111,13 @@ mod tests {
         assert_eq!((numbers[16], numbers[39]), (5, 0));
         numbers.resize(16);
         assert_eq!(&numbers[..], [0; 16]);
+        assert_eq!(
+            (numbers.clone(), numbers.clone().lines.len()),
+            (Aligned::zeros(16), 1),
+            "a clone is of what there is"
+        );
+        numbers.resize(17);
+        assert_eq!(numbers[16], 5, "nothing was written");
         numbers.clear();
         assert!(numbers.is_empty());
     }

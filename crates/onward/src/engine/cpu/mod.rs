@@ -1,6 +1,6 @@
 //! The default engine: products on weights in panels, with everything that goes before and after them fused in.
 
-mod aligned;
+pub(crate) mod aligned;
 mod amx;
 mod bf16;
 pub(crate) mod gradient;
@@ -82,7 +82,7 @@ impl Default for Turned {
 #[derive(Clone, Debug, Default)]
 struct Workspace {
     /// Gradient rows' inputs, packed.
-    x: Vec<f32>,
+    x: Aligned<f32>,
     /// The same as pairs of bf16 numbers.
     x_pairs: Aligned<u32>,
     /// Gradient rows' directions `(R, O)`.
@@ -240,7 +240,7 @@ impl CpuDense {
 }
 
 /// Packs gradient rows for the kernel that will read them: one of the two is then empty.
-fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Vec<f32>, &mut Aligned<u32>)) {
+fn pack(rows: &[&[f32]], inputs: usize, bf16: bool, (plain, pairs): (&mut Aligned<f32>, &mut Aligned<u32>)) {
     if bf16 && bf16::has_outer() {
         plain.clear();
         pack_input_pairs(rows, inputs, pairs);
@@ -304,11 +304,12 @@ impl Layer for CpuDense {
             student_t::apply(freedom, y);
         }
     }
-    fn project(&self, values: &[f32], base: &mut [f32]) -> bool {
-        let rows = values.len() / self.inputs();
-        assert_eq!(base.len(), rows * self.outputs());
+
+    fn project(&self, values: &[f32], base: &mut Vec<f32>) -> bool {
+        let (done, rows) = (base.len(), values.len() / self.inputs());
+        base.resize(done + rows * self.outputs(), 0.0);
         let then = Epilogue { scale: None, bias: None, relu: false };
-        self.product(values, rows, then, Answers { values: base, squares: None });
+        self.product(values, rows, then, Answers { values: &mut base[done..], squares: None });
         true
     }
 

@@ -66,12 +66,10 @@ const PACKED: usize = 16;
 static PACKED_DIRECTIONS: Pool<(Vec<f32>, Aligned<u32>)> = Pool::new();
 
 /// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
-pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Vec<f32>) {
-    to.resize(inputs.div_ceil(TILE) * rows.len() * TILE, 0.0);
+pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<f32>) {
+    to.resize(inputs.div_ceil(TILE) * rows.len() * TILE);
     pack(rows, 1, to, |rows, from, to| {
-        let x = &rows[0][from..inputs.min(from + TILE)];
-        to[..x.len()].copy_from_slice(x);
-        to[x.len()..].fill(0.0);
+        *to = numbers(rows[0], from, inputs);
     });
 }
 
@@ -85,14 +83,23 @@ pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
     pack(rows, 2, to, |rows, from, to| pair_inputs(rows, from, inputs, to));
 }
 
+/// Numbers of a row from `from` to `end`, `N` at most, 0 beyond.
+#[inline(always)]
+fn numbers<const N: usize>(row: &[f32], from: usize, end: usize) -> [f32; N] {
+    // A number of them that the compiler knows is a load, and not a call.
+    if let Some(numbers) = row[from..end].first_chunk() {
+        return *numbers;
+    }
+    let mut numbers = [0.0; N];
+    numbers[..end - from].copy_from_slice(&row[from..end]);
+    numbers
+}
+
 /// Inputs of one or two neighbouring rows as pairs, from input `from` on; 0 beyond the last.
 #[inline(always)]
 fn pair_inputs<const N: usize>(rows: &[&[f32]], from: usize, inputs: usize, to: &mut [u32; N]) {
     let mut pair = [[0.0; N]; 2];
-    for (pair, row) in pair.iter_mut().zip(rows) {
-        let x = &row[from..inputs.min(from + N)];
-        pair[..x.len()].copy_from_slice(x);
-    }
+    pair.iter_mut().zip(rows).for_each(|(pair, row)| *pair = numbers(row, from, inputs));
     bf16::pair(&pair[0], &pair[1], to);
 }
 
@@ -178,12 +185,9 @@ pub(super) fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> 
 
 /// Panel `j` of `d`, `(R, WIDTH)`, padded with zeros.
 fn pack_directions(rows: Rows<'_>, j: usize, outputs: usize, packed: &mut Vec<f32>) {
-    let columns = j * WIDTH..outputs.min((j + 1) * WIDTH);
     packed.resize(rows.count * WIDTH, 0.0);
-    for (to, d) in packed.chunks_exact_mut(WIDTH).zip(rows.d.chunks_exact(outputs)) {
-        to[..columns.len()].copy_from_slice(&d[columns.clone()]);
-        to[columns.len()..].fill(0.0);
-    }
+    let packed = packed.as_chunks_mut::<WIDTH>().0.iter_mut();
+    packed.zip(rows.d.chunks_exact(outputs)).for_each(|(to, d)| *to = numbers(d, j * WIDTH, outputs));
 }
 
 /// A gradient for the first rows of weights, computed elsewhere.
