@@ -192,11 +192,13 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
     ]
 }
 
-/// Trains a network a little, and saves it.
+/// Trains a network a little, combines its readouts where it has both, and saves it.
 fn trained(recipe: Recipe, folder: &Path) -> Network {
     let mut trainer = Trainer::new(recipe, &data()).unwrap();
     trainer.fit(&data(), &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
-    trainer.network().save(folder.join("a.safetensors")).unwrap();
+    let mut network = trainer.into_network();
+    network.combine_readouts(&data()).unwrap();
+    network.save(folder.join("a.safetensors")).unwrap();
     Network::load(folder.join("a.safetensors")).unwrap()
 }
 
@@ -265,7 +267,7 @@ fn compare_compiled(end: &str, compile: impl Fn(&Path) -> Vec<f32>) {
         let network = trained(recipe, folder.path());
         let bytes: Vec<u8> = samples().iter().flat_map(|x| x.to_le_bytes()).collect();
         std::fs::write(folder.path().join("samples"), bytes).unwrap();
-        for readout in network.readouts() {
+        for readout in network.readouts().into_iter().filter(|readout| *readout != Readout::Combined) {
             let out = format!("network.{end}");
             exported(folder.path(), readout, &out);
             let apart = apart(&compile(folder.path()), &network.predict(&data(), readout).unwrap().probabilities);
@@ -367,12 +369,17 @@ fn what_cannot_be_exported_is_refused() {
         refused(&["--out=a.onnx"], says);
     }
     let mut recipe = Recipe::default();
+    (recipe.network.layers, recipe.training.epochs, recipe.training.batch) = (vec![8.into()], 1, 20);
+    trained(recipe, folder.path());
+    refused(&["--out=a.h", "--readout=combined"], "goes into .onnx alone: use --readout every-label or one-pass");
+    let mut recipe = Recipe::default();
     recipe.network.layers = vec![8.into(), 8.into()];
     recipe.head.enabled = false;
     recipe.negatives.kind = NegativesKind::Uniform;
     (recipe.training.epochs, recipe.training.batch) = (1, 20);
     trained(recipe, folder.path());
     refused(&["--out=a.onnx", "--readout=one-pass"], "without the softmax head");
+    refused(&["--out=a.onnx", "--readout=combined"], "without weights of both readouts");
     refused(&["--out=a.txt"], "a.txt: it ends in none of .onnx, .h and .rs: give a --format");
     let output = export(folder.path(), &["--out=a.txt", "--format=c"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,7 +1,7 @@
 //! `onward export`: a trained network for programs that know nothing of Onward.
 
 use crate::exit::Usage;
-use crate::export::{Described, c, onnx, rust};
+use crate::export::{self, c, onnx, rust};
 use crate::progress::grouped;
 use crate::terminal;
 use crate::trained::{Choice, Trained};
@@ -46,12 +46,16 @@ pub fn run(args: &Args) -> Result<()> {
     let network = trained.network(false)?;
     let readout = trained.readout(&network, args.readout)?;
     let refused = |problem: String| Usage(format!("{}: {problem}", trained.checkpoint.display()));
-    let described = Described::new(&network, readout).map_err(refused)?;
-    let name = identifier(&args.out);
-    let contents = match format {
-        Format::Onnx => onnx::model(&described).map_err(refused)?,
-        Format::C => c::header(&described, &name).into_bytes(),
-        Format::Rust => rust::module(&described).into_bytes(),
+    let parts = export::parts(&network, readout).map_err(refused)?;
+    let contents = match (format, &parts[..]) {
+        (Format::Onnx, parts) => onnx::model(readout, parts).map_err(refused)?,
+        (Format::C, [(_, network)]) => c::header(network, &identifier(&args.out)).into_bytes(),
+        (Format::Rust, [(_, network)]) => rust::module(network).into_bytes(),
+        _ => {
+            let problem =
+                "the combined readout, which is two, goes into .onnx alone: use --readout every-label or one-pass";
+            return Err(refused(problem.into()).into());
+        }
     };
     write_atomically(&args.out, &contents)
         .with_context(|| format!("{}: it could not be written", args.out.display()))?;
@@ -61,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.out.display(),
         grouped(network.parameters() as u64),
         DecimalBytes(contents.len() as u64),
-        described.expects()
+        parts[0].1.expects()
     );
     if margin > 0.0 {
         text.push_str(&format!(

@@ -33,6 +33,18 @@ pub struct Described {
     pub moments: Option<RecurrentSettings>,
 }
 
+/// What a readout's scores are the weighted sum of: those of every label and of one pass, where it is the combined one, else
+/// its own; or why it cannot be exported.
+pub fn parts(network: &Network, readout: Readout) -> Result<Vec<(f32, Described)>, String> {
+    let parts = match (readout, network.combined_weights()) {
+        (Readout::Combined, Some([every_label, one_pass])) => {
+            vec![(every_label, Readout::EveryLabel), (one_pass, Readout::OnePass)]
+        }
+        _ => vec![(1.0, readout)],
+    };
+    parts.into_iter().map(|(weight, readout)| Ok((weight, Described::new(network, readout)?))).collect()
+}
+
 /// A hidden layer.
 #[derive(Debug)]
 pub struct Layer {
@@ -87,11 +99,8 @@ pub enum Does {
 }
 
 impl Described {
-    /// Describes what `readout` needs of a network; or says why it cannot.
-    pub fn new(network: &Network, readout: Readout) -> Result<Self, String> {
-        if readout == Readout::Combined {
-            return Err("the combined readout is two: export every-label and one-pass (--readout)".into());
-        }
+    /// Describes what `readout`, which is not the combined one, needs of a network; or says why it cannot.
+    fn new(network: &Network, readout: Readout) -> Result<Self, String> {
         let recipe = network.recipe();
         if !recipe.hardware.is_precise() {
             return Err(
@@ -120,7 +129,8 @@ impl Described {
                     part.map(|(_, layer)| matrix(layer, Of::Normalized))
                 }
                 _ if l < first || !stage.layer.learns() => None,
-                Readout::EveryLabel | Readout::Combined => Some(logits(&stage.measure, kind, plan.shape.len(), false)),
+                Readout::EveryLabel => Some(logits(&stage.measure, kind, plan.shape.len(), false)),
+                Readout::Combined => return Err("the combined readout is two (see `parts`)".into()),
                 Readout::ClassScores => Some(match &stage.scores {
                     Some(layer) => matrix(&**layer, Of::Activity),
                     None => logits(&stage.measure, kind, plan.shape.len(), true),

@@ -17,18 +17,28 @@ const INT64: i64 = 7;
 /// The largest file that readers of Protocol Buffers take.
 const MOST_BYTES: usize = i32::MAX as usize;
 
-/// The network as a file: input `input`, outputs `probabilities` `(N, K)` and `label` `(N)`.
-pub fn model(network: &Described) -> Result<Vec<u8>, String> {
+/// A readout as a file: input `input`, outputs `probabilities` `(N, K)` and `label` `(N)`. Its scores are the weighted sum of
+/// the parts' ([`parts`](super::parts)), which share all constants.
+pub fn model(readout: Readout, parts: &[(f32, Described)]) -> Result<Vec<u8>, String> {
     let mut graph = Graph::default();
     let x = graph.node("Flatten", &["input"], &[("axis", Attribute::Int(1))]);
-    let scores = match (network.readout, &network.moments) {
-        (Readout::EveryLabel, None) => every_label(&mut graph, network, &x),
-        (Readout::EveryLabel, Some(moments)) => every_label_in_time(&mut graph, network, moments, &x),
-        _ => one_pass(&mut graph, network, &x),
-    };
+    let mut scores = None;
+    for (weight, network) in parts {
+        let mut part = match (network.readout, &network.moments) {
+            (Readout::EveryLabel, None) => every_label(&mut graph, network, &x),
+            (Readout::EveryLabel, Some(moments)) => every_label_in_time(&mut graph, network, moments, &x),
+            _ => one_pass(&mut graph, network, &x),
+        };
+        if *weight != 1.0 {
+            let weight = graph.floats(&[1], &[*weight]);
+            part = graph.node("Mul", &[&part, &weight], &[]);
+        }
+        scores = Some(plus(&mut graph, scores, part));
+    }
+    let scores = scores.expect("a readout has a part");
     graph.named("Softmax", &[&scores], "probabilities", &[("axis", Attribute::Int(1))]);
     graph.named("ArgMax", &[&scores], "label", &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(0))]);
-    let file = graph.file(network);
+    let file = graph.file(readout, &parts[0].1);
     if file.len() > MOST_BYTES {
         return Err(format!("the graph would take {} bytes, but ONNX files end at {MOST_BYTES}", file.len()));
     }
@@ -352,7 +362,7 @@ impl Graph {
     }
 
     /// The whole file.
-    fn file(self, network: &Described) -> Vec<u8> {
+    fn file(self, readout: Readout, network: &Described) -> Vec<u8> {
         enum Size {
             Any(&'static str),
             Of(usize),
@@ -386,7 +396,7 @@ impl Graph {
             ("classes", serde_json::json!(network.classes).to_string()),
             ("shape", serde_json::json!([channels, height, width]).to_string()),
             ("expects", network.expects()),
-            ("readout", network.readout.to_string()),
+            ("readout", readout.to_string()),
         ];
         Message::default()
             .int(1, IR_VERSION)

@@ -195,6 +195,11 @@ impl Network {
         Ok(true)
     }
 
+    /// What the scores of the every-label and of the one-pass readout count in the combined one, where it is offered.
+    pub fn combined_weights(&self) -> Option<[f32; 2]> {
+        self.combined
+    }
+
     /// Reads out the labels of every sample, and compares them with the true ones, class by name.
     ///
     /// # Errors
