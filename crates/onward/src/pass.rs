@@ -4,7 +4,11 @@
 //! can apply it for free: `(scale · x) W = scale · (x W)`.
 
 use crate::engine::vectorised;
+use rayon::prelude::*;
 use std::ops::Range;
+
+/// Rows that a thread writes out at least: more than layers ask for that share rows out among threads themselves.
+const READ_EACH: usize = 64;
 
 /// A layer's answers `y: (R, O)`, with what everybody asks of them next.
 #[derive(Clone, Debug, Default)]
@@ -181,8 +185,10 @@ impl<'a> Inputs<'a> {
         if self.codes.is_none() {
             return which.map(|r| (self.shared(r), self.scale[r])).collect();
         }
+        let which: Vec<usize> = which.collect();
         full.resize(which.len() * self.width, 0.0);
-        which.zip(full.chunks_exact_mut(self.width)).for_each(|(r, to)| vectorised!(self.read(r, to)));
+        let read = full.par_chunks_exact_mut(self.width).zip(&which).with_min_len(READ_EACH);
+        read.for_each(|(to, &r)| vectorised!(self.read(r, to)));
         full.chunks_exact(self.width).map(|row| (row, 1.0)).collect()
     }
 

@@ -1,10 +1,9 @@
 //! Local layers: each location has weights of its own for what it sees (paper, sections 3.2 and 4).
 
 use super::fields::{Field, Source, field};
-use super::{Activation, Dense, Layer, Make};
+use super::{Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
-use crate::engine::cpu::aligned::Aligned;
 use crate::engine::cpu::sum_inputs;
 use crate::engine::pool::Pool;
 use crate::error::{Error, Result};
@@ -28,14 +27,14 @@ pub struct Local {
     places: Vec<Place>,
     /// The most that a unit sees.
     longest: usize,
-    /// Whether answers come with their derivatives.
-    sloped: bool,
 }
 
-/// Memory of a call: the locations' answers, one after another, and inputs in full, where a label is written over them.
+/// Memory of a call.
 #[derive(Default)]
 struct Work {
-    answers: Aligned<f32>,
+    /// Each location's answers.
+    answers: Vec<Activity>,
+    /// Inputs in full, where a label is written over them.
     full: Vec<f32>,
 }
 
@@ -52,7 +51,6 @@ struct Place {
 #[derive(Default)]
 struct Scratch {
     x: Vec<f32>,
-    y: Activity,
     d: Directions,
 }
 
@@ -97,46 +95,36 @@ impl Local {
             };
             places.push(Place { field, layer: engine::dense(make.precision, dense) });
         }
-        Local {
-            inputs: sources.iter().map(Source::len).sum(),
-            channels,
-            places,
-            longest,
-            sloped: make.activation != Activation::Relu,
-        }
+        Local { inputs: sources.iter().map(Source::len).sum(), channels, places, longest }
     }
 
     fn answer(&self, x: &Inputs<'_>, y: &mut Activity, Work { answers, full }: &mut Work) {
         let outputs = self.outputs();
+        answers.resize_with(answers.len().max(self.places.len()), Activity::default);
         for first in (0..x.rows()).step_by(ROWS) {
             let rows = first..(first + ROWS).min(x.rows());
             let read = x.rows_of(rows.clone(), full);
             let scale: Vec<f32> = read.iter().map(|row| row.1).collect();
-            let size = rows.len() * self.channels;
-            // Each location's answers, and then their derivatives.
-            let both = if self.sloped { 2 * size } else { size };
-            answers.resize(self.places.len() * both);
-            let parts = self.places.par_iter().zip(answers.par_chunks_exact_mut(both));
-            parts.for_each_init(Scratch::default, |Scratch { x, y, .. }, (place, part)| {
+            let parts = self.places.par_iter().zip(answers.par_iter_mut());
+            parts.for_each_init(Scratch::default, |Scratch { x, .. }, (place, answer)| {
                 place.gather(&read, x);
-                y.resize(rows.len(), self.channels);
-                place.layer.forward(&plain(x, place.field.len, &scale), y);
-                part[..size].copy_from_slice(&y.values);
-                part[size..].copy_from_slice(&y.derivative);
+                answer.resize(rows.len(), self.channels);
+                place.layer.forward(&plain(x, place.field.len, &scale), answer);
             });
-            if self.sloped {
+            let answers = &answers[..self.places.len()];
+            if answers.iter().any(|answer| !answer.derivative.is_empty()) {
                 y.derivative.resize(y.values.len(), 0.0);
-                let rows = y.derivative[rows.start * outputs..rows.end * outputs].par_chunks_exact_mut(outputs);
-                rows.enumerate().with_min_len(8).for_each(|(r, row)| {
-                    for (to, from) in row.chunks_exact_mut(self.channels).zip(answers.chunks_exact(both)) {
-                        to.copy_from_slice(&from[size + r * self.channels..][..self.channels]);
+                let derivative = y.derivative[rows.start * outputs..rows.end * outputs].par_chunks_exact_mut(outputs);
+                derivative.enumerate().with_min_len(8).for_each(|(r, row)| {
+                    for (to, answer) in row.chunks_exact_mut(self.channels).zip(answers) {
+                        to.copy_from_slice(&answer.derivative[r * self.channels..][..self.channels]);
                     }
                 });
             }
             let ys = y.values[rows.start * outputs..rows.end * outputs].par_chunks_exact_mut(outputs);
             ys.zip(&mut y.squares[rows.clone()]).enumerate().with_min_len(8).for_each(|(r, (y, squares))| {
-                for (y, from) in y.chunks_exact_mut(self.channels).zip(answers.chunks_exact(both)) {
-                    y.copy_from_slice(&from[r * self.channels..][..self.channels]);
+                for (y, answer) in y.chunks_exact_mut(self.channels).zip(answers) {
+                    y.copy_from_slice(answer.row(r));
                 }
                 *squares = engine::vectorised!(engine::sum_of_squares(y));
             });
