@@ -69,7 +69,9 @@ fn a_trained_network_is_evaluated_inspected_and_used() {
         &["eval", "a/checkpoint/best.safetensors", "--readout=combined"],
         "without weights of both readouts, which samples held",
     );
-    refused(folder, &["export", "a", "--out=a.onnx", "--readout=combined"], "export every-label and one-pass");
+    refused(folder, &["export", "a", "--out=a.h", "--readout=combined"], "which is two, goes into .onnx alone");
+    let text = out(folder, &["export", "a", "--out=a.onnx", "--readout=combined"]);
+    assert!(text.starts_with("a.onnx: combined readout, "), "{text}");
 
     let text = out(folder, &["eval", "a", "--readout=one-pass", "--probe", "--data=mnist"]);
     let probed: Vec<f64> = ["input", "layer 0", "layer 1"]

@@ -194,13 +194,8 @@ impl<'a> Inputs<'a> {
 
     /// Every row in full `(R, I)`: for layers that need no savings.
     pub fn dense(&self) -> Vec<f32> {
-        self.dense_rows(0..self.rows())
-    }
-
-    /// Some rows in full `(rows, I)`.
-    pub fn dense_rows(&self, rows: Range<usize>) -> Vec<f32> {
-        let mut all = vec![0.0; rows.len() * self.width];
-        for (r, to) in rows.zip(all.chunks_exact_mut(self.width.max(1))) {
+        let mut all = vec![0.0; self.rows() * self.width];
+        for (r, to) in all.chunks_exact_mut(self.width.max(1)).enumerate() {
             self.read(r, to);
         }
         all
