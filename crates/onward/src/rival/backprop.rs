@@ -13,9 +13,6 @@ use crate::settings::Normalization;
 use crate::train::{check_finite, check_head, drop_out};
 use rayon::prelude::*;
 
-/// Numbers that a thread adds at a time.
-const ADDED: usize = 1 << 14;
-
 /// Memory of a step, used again by the next.
 #[derive(Debug, Default)]
 pub(crate) struct Backprop {
@@ -123,18 +120,16 @@ impl Backprop {
     fn backward(&mut self, network: &mut Network, batch: &Batch, plan: &Plan<'_>, steps: (Step, Step)) -> Result<()> {
         let Backprop { rows, layers, head: head_d, uphill, below, .. } = self;
         let count = head_d.rows.len();
+        // Nothing comes from above the highest layer.
         below.clear();
+        below.resize(count * network.stages.last().map_or(0, |top| top.layer.outputs()), 0.0);
         let mut d = Directions { rows: (0..count as u32).collect(), ..Default::default() };
         for l in (0..network.depth()).rev() {
             let stage = &mut network.stages[l];
-            let width = stage.layer.outputs();
-            // −∂loss/∂(what went up): from the head, and from the layer above.
-            uphill.clear();
-            uphill.resize(count * width, 0.0);
+            // −∂loss/∂(what went up): from the layer above, to which the head adds its own.
+            std::mem::swap(uphill, below);
             let head = network.head.as_mut().expect("checked: backpropagation starts at a head");
             head.backward(l, &head_d.values, uphill);
-            let from_above = uphill.par_chunks_mut(ADDED).zip(below.par_chunks(ADDED));
-            from_above.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
             head.update(l, &layers[l].passed().as_inputs(), head_d, &steps.1);
 
             let gated = stage.layer.learns();
