@@ -66,12 +66,20 @@ pub(crate) fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
 /// The value of an expression whose loops are compiled for the widest vectors that this processor has. What it calls must be
 /// inlined into it.
 macro_rules! vectorised {
-    ($body:expr) => {
-        // Always: a long closure would otherwise stay a function of its own, compiled for any processor.
+    ($body:expr) => {{
+        // Inlined always: a long closure would otherwise stay a function of its own, compiled for any processor. So would
+        // what lets a closure that could be called again be called once; `once` makes it one that cannot.
+        let once = $crate::engine::Once;
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || $body,
+            || {
+                let _once = once;
+                $body
+            },
         )
-    };
+    }};
 }
 pub(crate) use vectorised;
+
+/// What a closure gives away when it is called: see [`vectorised`].
+pub(crate) struct Once;

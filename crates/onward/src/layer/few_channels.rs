@@ -7,14 +7,14 @@ use super::local::{Examples, initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
 use crate::engine::cpu::gradient;
-use crate::engine::cpu::panels::Panels;
+use crate::engine::cpu::panels::{Panels, nudge};
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps, Target};
 use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
 use crate::optimizer::{Step, equal_gains};
 use crate::pass::{Activity, Directions, Inputs, Row};
-use crate::random::Random;
+use crate::random::{Random, bits};
 use crate::settings::Fields;
 use crate::tensor::{Tensor, Tensors};
 use rayon::prelude::*;
@@ -510,26 +510,21 @@ impl Layer for FewChannels {
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         let taps = self.taps.offsets.len();
-        let nudge = |panel: usize, tap: usize, live: u64, row: &mut [f32; WIDTH]| {
-            for (half, row) in row.chunks_mut(32).enumerate() {
-                let bits = crate::random::bits(seed, step, tap, 2 * panel + half);
-                let live = (live >> (32 * half)) as u32;
-                for (i, w) in row.iter_mut().enumerate() {
-                    let sign = f32::from_bits(1.0f32.to_bits() | (bits >> i) << 31);
-                    *w += if live >> i & 1 == 1 { amount * sign } else { 0.0 };
-                }
-            }
-        };
+        let amounts = |live: u64| std::array::from_fn(|c| if live >> c & 1 == 1 { amount } else { 0.0 });
         let live = self.taps.live.par_chunks_exact(taps);
         let panels = self.weight.value.values_mut().par_chunks_exact_mut(taps * WIDTH).zip(live);
         panels.enumerate().for_each(|(j, (panel, live))| {
             let rows = panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(live).enumerate();
-            engine::vectorised!(rows.for_each(|(tap, (row, live))| nudge(j, tap, *live, row)));
+            engine::vectorised!(for (tap, (row, live)) in rows {
+                nudge(row, &amounts(*live), 64 * j, |_, word| bits(seed, step, tap, word));
+            });
         });
         let biases = self.bias.value.values_mut().as_chunks_mut::<WIDTH>().0.iter_mut();
         // A unit has a bias where it sees anything.
         let live = self.taps.live.chunks_exact(taps).map(|live| live.iter().fold(0, |all, live| all | live));
-        biases.zip(live).enumerate().for_each(|(j, (row, live))| nudge(j, taps, live, row));
+        biases.zip(live).enumerate().for_each(|(j, (row, live))| {
+            nudge(row, &amounts(live), 64 * j, |_, word| bits(seed, step, taps, word));
+        });
         true
     }
 

@@ -26,13 +26,25 @@ pub struct Pairs {
 }
 
 impl Pairs {
+    /// Of no weights.
+    pub fn none() -> Self {
+        Pairs { inputs: 0, outputs: 0, values: Aligned::zeros(0) }
+    }
+
     /// The weights rounded.
     pub fn new(weights: &Panels) -> Self {
-        let (inputs, outputs) = (weights.inputs(), weights.outputs());
-        let mut values = Aligned::zeros(weights.count() * pairs(inputs) * WIDTH);
-        let panels = values.par_chunks_exact_mut((pairs(inputs) * WIDTH).max(1)).enumerate();
+        let mut pairs = Self::none();
+        pairs.renew(weights);
+        pairs
+    }
+
+    /// The weights rounded, in the memory that is there.
+    pub fn renew(&mut self, weights: &Panels) {
+        (self.inputs, self.outputs) = (weights.inputs(), weights.outputs());
+        let size = pairs(self.inputs) * WIDTH;
+        self.values.resize(weights.count() * size);
+        let panels = self.values.par_chunks_exact_mut(size.max(1)).enumerate();
         panels.for_each(|(j, pairs)| crate::engine::vectorised!(round_rows(weights.panel(j), pairs)));
-        Pairs { inputs, outputs, values }
     }
 
     /// Every panel, `(pairs(I), WIDTH)` each.
@@ -50,11 +62,13 @@ fn round(x: f32) -> u32 {
     if x.is_nan() { bits | 0x0040_0000 } else { rounded }
 }
 
-/// Rows of a panel, `(rows, WIDTH)`, as pairs, `(ceil(rows/2), WIDTH)`.
+/// Rows of a panel, `(rows, WIDTH)`, as pairs, `(ceil(rows/2), WIDTH)`, and zeros in what is left.
 #[inline(always)]
 pub(super) fn round_rows(rows: &[f32], pairs: &mut [u32]) {
     const NONE: [f32; WIDTH] = [0.0; WIDTH];
-    for (rows, pairs) in rows.chunks(2 * WIDTH).zip(pairs.chunks_exact_mut(WIDTH)) {
+    let (here, beyond) = pairs.split_at_mut(rows.len().div_ceil(2 * WIDTH) * WIDTH);
+    beyond.fill(0);
+    for (rows, pairs) in rows.chunks(2 * WIDTH).zip(here.chunks_exact_mut(WIDTH)) {
         let (first, second) = rows.split_at(WIDTH);
         let second = if second.is_empty() { &NONE } else { second };
         for ((pair, a), b) in pairs.iter_mut().zip(first).zip(second) {

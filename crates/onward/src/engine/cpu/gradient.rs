@@ -4,7 +4,7 @@
 
 use super::panels::Panels;
 use super::update::{Learned, Rows, apply, or_empty, update};
-use super::{COLUMNS_EACH, CpuDense, Pairs, WORK, sum_directions};
+use super::{COLUMNS_EACH, CpuDense, WORK, sum_directions};
 use crate::engine::pool::Pool;
 use crate::engine::vectorised;
 use crate::optimizer::Step;
@@ -48,7 +48,7 @@ pub fn step_along(learned: &mut Learned, gradient: &[f32], step: &Step) {
         vectorised!(apply(gradient, value, smoothed, squared, step));
     });
     if let Some(pairs) = pairs {
-        *pairs = Pairs::new(value);
+        pairs.renew(value);
     }
 }
 

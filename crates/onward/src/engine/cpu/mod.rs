@@ -16,14 +16,15 @@ use crate::error::Result;
 use crate::layer::{Activation, Dense, Layer};
 use crate::optimizer::{Step, equal_gains};
 use crate::pass::{Activity, Codes, Directions, Inputs};
+use crate::random::bits;
 use crate::tensor::{Tensor, Tensors, transposed};
 use aligned::Aligned;
-use bf16::{Pairs, product_bf16};
-use panels::{Panels, WIDTH};
+use bf16::{Pairs, product_bf16, round_rows};
+use panels::{Panels, WIDTH, nudge};
 use product::{Answers, Epilogue, product_f32};
 use rayon::prelude::*;
 pub use rows::RowDense;
-use update::{Learned, Rows, pack_input_pairs, pack_inputs, update};
+use update::{Learned, Rows, or_empty, pack_input_pairs, pack_inputs, update};
 
 /// Rows that a thread takes at least, where a row is a little work.
 const ROWS_EACH: usize = 16;
@@ -68,13 +69,15 @@ static TURNED: Pool<Turned> = Pool::new();
 #[derive(Debug)]
 struct Turned {
     weights: Panels,
+    pairs: Pairs,
     rounded: Aligned<u32>,
     answer: Vec<f32>,
 }
 
 impl Default for Turned {
     fn default() -> Self {
-        Turned { weights: Panels::zeros(0, 0), rounded: Aligned::zeros(0), answer: Vec::new() }
+        let (weights, pairs) = (Panels::zeros(0, 0), Pairs::none());
+        Turned { weights, pairs, rounded: Aligned::zeros(0), answer: Vec::new() }
     }
 }
 
@@ -341,7 +344,7 @@ impl Layer for CpuDense {
     }
 
     fn backward(&self, d: &[f32], dx: &mut [f32]) -> bool {
-        TURNED.with(|Turned { weights, rounded, answer }| {
+        TURNED.with(|Turned { weights, pairs, rounded, answer }| {
             self.weight.value.transpose(weights);
             let rows = dx.len() / self.inputs().max(1);
             answer.resize(dx.len(), 0.0);
@@ -349,7 +352,10 @@ impl Layer for CpuDense {
             let answers = Answers { values: answer, squares: None };
             match self.weight.pairs {
                 None => product_f32(d, weights, rows, then, answers),
-                Some(_) => product_bf16(d, &Pairs::new(weights), rows, rounded, then, answers),
+                Some(_) => {
+                    pairs.renew(weights);
+                    product_bf16(d, pairs, rows, rounded, then, answers);
+                }
             }
             let parts = dx.par_chunks_mut(COLUMNS_EACH).zip(answer.par_chunks(COLUMNS_EACH));
             parts.for_each(|(dx, a)| vectorised!(dx.iter_mut().zip(a).for_each(|(dx, a)| *dx += a)));
@@ -359,28 +365,21 @@ impl Layer for CpuDense {
 
     fn perturb(&mut self, seed: u64, step: u64, amount: f32) -> bool {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        // A panel's rows from row `first` on.
-        let nudge = |first: usize, j: usize, rows: &mut [f32]| {
+        let amounts = |j| std::array::from_fn(|c| if j * WIDTH + c < outputs { amount } else { 0.0 });
+        let panels: Vec<_> = self.weight.value.panels_mut().collect();
+        let pairs = or_empty(panels.len(), self.weight.pairs.iter_mut().flat_map(Pairs::panels_mut).collect());
+        panels.into_par_iter().zip(pairs).enumerate().for_each(|(j, (panel, pairs))| {
             vectorised!({
-                for (i, w) in rows.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-                    for (run, w) in w.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                        let o = j * WIDTH + run * 16;
-                        let bits = crate::random::bits(seed, step, first + i, o / 32) >> (o % 32);
-                        for (c, w) in w.iter_mut().enumerate() {
-                            let sign = f32::from_bits(1.0f32.to_bits() | (bits >> c) << 31);
-                            *w += if o + c < outputs { amount * sign } else { 0.0 };
-                        }
-                    }
+                nudge(panel, &amounts(j), j * WIDTH, |i, word| bits(seed, step, i, word));
+                if !pairs.is_empty() {
+                    round_rows(panel, pairs);
                 }
             });
-        };
-        let panels = self.weight.value.values_mut().par_chunks_exact_mut((inputs * WIDTH).max(1));
-        panels.enumerate().for_each(|(j, panel)| nudge(0, j, panel));
+        });
         if self.has_bias {
-            self.bias.value.panels_mut().enumerate().for_each(|(j, bias)| nudge(inputs, j, bias));
-        }
-        if let Some(pairs) = &mut self.weight.pairs {
-            *pairs = Pairs::new(&self.weight.value);
+            self.bias.value.panels_mut().enumerate().for_each(|(j, bias)| {
+                nudge(bias, &amounts(j), j * WIDTH, |_, word| bits(seed, step, inputs, word));
+            });
         }
         true
     }
@@ -410,7 +409,7 @@ impl Layer for CpuDense {
             },
         );
         if let Some(pairs) = &mut self.weight.pairs {
-            *pairs = Pairs::new(&self.weight.value);
+            pairs.renew(&self.weight.value);
         }
         true
     }

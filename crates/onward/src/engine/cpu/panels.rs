@@ -113,6 +113,19 @@ impl Panels {
     }
 }
 
+/// Adds to each row the amounts whose bit is 0, and takes from it those whose bit is 1: of row `i` and the columns from
+/// `start` on, 32 in a word of `bits(i, word)`.
+#[inline(always)]
+pub fn nudge(rows: &mut [f32], amounts: &[f32; WIDTH], start: usize, bits: impl Fn(usize, usize) -> u32) {
+    for (i, row) in rows.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        let [low, high] = [0, 1].map(|next| u64::from(bits(i, start / 32 + next)));
+        let bits = (high << 32 | low) >> (start % 32);
+        for (c, (w, amount)) in row.iter_mut().zip(amounts).enumerate() {
+            *w += f32::from_bits(amount.to_bits() ^ ((bits >> c) as u32) << 31);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
