@@ -8,7 +8,7 @@ use onward::optimizer::Step;
 use onward::pass::{Activity, Codes, Directions, Inputs};
 use onward::random::stream;
 use onward::settings::{Fields, LabelPlace, LayerSettings, NegativesKind, OptimizerKind, OptimizerSettings, Precision};
-use onward::tensor::Numbers;
+use onward::tensor::{Numbers, Tensor};
 use onward::{Dataset, Event, Flow, Readout, Recipe, Shape, Trainer, Values};
 use rand::RngExt;
 
@@ -73,6 +73,22 @@ fn numbers(layer: &dyn Layer) -> Vec<(String, Vec<f64>)> {
     layer.tensors().iter().map(|t| (t.name.clone(), wide(&t.numbers))).collect()
 }
 
+/// Numbers that bf16 holds exactly.
+fn nearest_bf16(mut tensor: Tensor) -> Tensor {
+    let Numbers::F32(numbers) = &mut tensor.numbers else { unreachable!() };
+    for x in numbers {
+        let bits = x.to_bits();
+        *x = f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
+    }
+    tensor
+}
+
+fn in_double_precision(mut tensor: Tensor) -> Tensor {
+    let Numbers::F32(numbers) = &tensor.numbers else { unreachable!() };
+    tensor.numbers = Numbers::F64(numbers.iter().map(|&x| f64::from(x)).collect());
+    tensor
+}
+
 /// Some rows of inputs, and a direction for some of the rows, gated as a goodness would.
 struct Case {
     values: Vec<f32>,
@@ -93,6 +109,14 @@ impl Case {
             case.d.values.extend(y.row(r).iter().map(|y| if *y > 0.0 { random.random::<f32>() - 0.5 } else { 0.0 }));
         }
         case
+    }
+
+    /// With numbers that bf16 holds exactly.
+    fn rounded(mut self) -> Self {
+        let numbers = self.values.iter_mut().chain(&mut self.d.values);
+        numbers.for_each(|x| *x = (*x * 16.0).round() / 16.0);
+        self.scale.iter_mut().for_each(|scale| *scale = if *scale < 1.0 { 0.5 } else { 1.0 });
+        self
     }
 
     /// The directions of some of the rows.
@@ -282,17 +306,18 @@ fn any_number_of_rows_fits_the_tiles_of_few_channels() {
         Plan::new(&LayerSettings::Local(fields(channels, field, 1, field / 2)), sources, String::new()).unwrap()
     };
     let plans = [narrow(3, 14, 11), narrow(2, 16, 3), narrow(7, 32, 5), narrow(3, 48, 3)];
-    for plan in &plans {
+    for plan in &plans.into_iter().chain(wide_plans()).collect::<Vec<_>>() {
         let LayerSettings::Local(f) = plan.settings() else { unreachable!() };
         assert!(FewChannels::suits(f, &plan.sources, plan.shape), "{plan:?}");
-        for rows in [1, 2, 3, 5, 6, 7, 13, 48, 49, 97, 400] {
-            let (mut reference, mut fast) = (build(plan, Precision::Reference), build(plan, Precision::F32));
+        let counts = [1, 2, 3, 5, 6, 7, 13, 48, 49, 97, 400];
+        for (precision, rows) in counts.into_iter().flat_map(|n| [(Precision::F32, n), (Precision::Bf16, n)]) {
+            let (mut reference, mut fast) = (build(plan, Precision::Reference), build(plan, precision));
             let none = Inputs { values: &[], width: plan.inputs(), source: None, codes: None, base: None, scale: &[] };
             let mut nothing = Activity::default();
             fast.update(&none, &Directions::default(), &GRADIENT);
             fast.forward(&none, &mut nothing);
-            assert_eq!((nothing.rows(), fast.tensors()), (0, build(plan, Precision::F32).tensors()));
-            let case = Case::new(&*reference, rows, 6);
+            assert_eq!((nothing.rows(), fast.tensors()), (0, build(plan, precision).tensors()));
+            let case = Case::new(&*reference, rows, 6).rounded();
             reference.update(&case.inputs(), &case.d, &GRADIENT);
             fast.update(&case.inputs(), &case.d, &GRADIENT);
             let (exact, learned) = (numbers(&*reference), numbers(&*fast));
@@ -300,13 +325,23 @@ fn any_number_of_rows_fits_the_tiles_of_few_channels() {
                 let of = |numbers: &[(String, Vec<f64>)]| numbers.iter().find(|(n, _)| n == name).unwrap().1.clone();
                 let (a, b) = (of(&exact), of(&learned));
                 let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-4 * (1.0 + a.abs());
-                assert!(a.len() == b.len() && a.iter().zip(&b).all(near), "{name} after {rows} rows: {plan:?}");
+                assert!(
+                    a.len() == b.len() && a.iter().zip(&b).all(near),
+                    "{name} after {rows} rows: {precision:?} {plan:?}"
+                );
             }
+            let weights: Vec<Tensor> = fast.tensors().into_iter().map(nearest_bf16).collect();
+            fast.restore(&weights).unwrap();
+            let mut exact = reference.tensors();
+            for weight in weights.into_iter().map(in_double_precision) {
+                exact.iter_mut().filter(|t| t.name == weight.name).for_each(|t| t.clone_from(&weight));
+            }
+            reference.restore(&exact).unwrap();
             let (mut expected, mut found) = (Activity::default(), Activity::default());
             reference.forward(&case.inputs(), &mut expected);
             fast.forward(&case.inputs(), &mut found);
             for (a, b) in expected.values.iter().zip(&found.values) {
-                assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} and {b}: {rows} rows {plan:?}");
+                assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} and {b}: {rows} rows {precision:?} {plan:?}");
             }
             let (mut down, mut back) = (vec![0.25; case.values.len()], vec![0.25; case.values.len()]);
             let d: Vec<f32> = expected.values.iter().map(|y| y.min(0.5)).collect();
@@ -314,7 +349,7 @@ fn any_number_of_rows_fits_the_tiles_of_few_channels() {
             fast.backward(&d, &mut back);
             assert!(
                 down.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())),
-                "{rows} rows {plan:?}"
+                "{rows} rows {precision:?} {plan:?}"
             );
             for threads in [1, 3] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -6,6 +6,7 @@ use super::fields::Source;
 use super::local::{Examples, initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::bf16::Pairs;
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::{Panels, nudge};
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps, Target};
@@ -39,6 +40,8 @@ pub struct FewChannels {
     sources: Vec<Source>,
     shape: Shape,
     inputs: usize,
+    /// Whether its products are of bf16 numbers, in pairs.
+    bf16: bool,
     /// What each line of a spread row holds, if anything.
     lines: Vec<Option<Copy>>,
     taps: Taps,
@@ -102,11 +105,24 @@ struct Work {
     full: Vec<f32>,
     /// Inputs of some rows, spread out.
     spread: Vec<f32>,
+    /// The same in pairs of bf16 numbers.
+    pairs: Vec<u32>,
     /// Directions by panel.
     panels: Vec<f32>,
 }
 
 static WORK: Pool<Work> = Pool::new();
+
+/// The taps of a window in order, `(y, x)`: those that read the same line lie side by side. In pairs, an odd one of a line is
+/// followed by one beyond the window, which nobody sees anything through.
+fn window_taps(side: usize, stride: usize, in_pairs: bool) -> impl Iterator<Item = (usize, usize)> {
+    let line = move |(y, first): (usize, usize)| {
+        let taps = (side - first).div_ceil(stride);
+        let taps = if in_pairs { taps.next_multiple_of(2) } else { taps };
+        (0..taps).map(move |i| (y, first + i * stride))
+    };
+    (0..side).flat_map(move |y| (0..stride.min(side)).map(move |first| (y, first))).flat_map(line)
+}
 
 /// One source's windows: `(side, stride, pad)` of what a location sees of it.
 fn window(source: &Source, fields: &Fields) -> (usize, usize, usize) {
@@ -146,8 +162,10 @@ impl FewChannels {
         sources.iter().all(regular) && fields.pad < fields.field && here > used(shape.channels, WIDTH)
     }
 
-    /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity.
-    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, random: &mut Random) -> Self {
+    /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity, `bf16` whether its
+    /// products are of bf16 numbers, where the processor has instructions for them.
+    pub fn new(fields: &Fields, sources: &[Source], shape: Shape, bf16: bool, random: &mut Random) -> Self {
+        let bf16 = bf16 && taps::has_pairs();
         let maps = || sources.iter().filter(|source| strides(source).is_some());
         // Places of a window's first corner, and those that the rest of the window adds: the pitch of every line.
         let beyond = |(side, stride, _): (usize, usize, usize)| (side - 1) / stride;
@@ -176,7 +194,7 @@ impl FewChannels {
                             lines[line] = Some(Copy { from, step: right * stride, column, len });
                         }
                     }
-                    for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+                    for (y, x) in window_taps(side, stride, bf16) {
                         let (line, column) = at(c, y, x);
                         offsets.push(Place { line: line as u32, column: column as u32 });
                     }
@@ -189,7 +207,8 @@ impl FewChannels {
         for source in sources {
             if let Source::Whole(n) = source {
                 for from in start..start + n {
-                    offsets.push(Place { line: lines.len() as u32, column: 0 });
+                    let taps = if bf16 { 0..2 } else { 0..1 };
+                    offsets.extend(taps.map(|column| Place { line: lines.len() as u32, column }));
                     lines.push(Some(Copy { from, step: 0, column: 0, len: LOCATIONS }));
                 }
             }
@@ -205,6 +224,7 @@ impl FewChannels {
             sources: sources.to_vec(),
             shape,
             inputs,
+            bf16,
             weight: Learned::new(Panels::zeros(offsets.len(), outputs)),
             bias: Learned::new(Panels::zeros(1, outputs)),
             taps: Taps {
@@ -228,8 +248,14 @@ impl FewChannels {
         }
         layer.targets = layer.taps.targets();
         let (units, longest) = initial_units(fields, sources, shape, random);
-        layer.weight.value = layer.in_panels(&units, longest);
+        layer.weight = layer.learned(layer.in_panels(&units, longest));
         layer
+    }
+
+    /// Weights that have not learned yet.
+    fn learned(&self, weights: Panels) -> Learned {
+        let pairs = self.bf16.then(|| Pairs::new(&weights));
+        Learned { pairs, ..Learned::new(weights) }
     }
 
     /// The panel of a unit, and its place there.
@@ -248,16 +274,17 @@ impl FewChannels {
         for source in &self.sources {
             match (source, strides(source)) {
                 (Source::Whole(n), _) => {
-                    seen.extend((0..*n).map(|i| (start + i, fixed + i)));
-                    fixed += n;
+                    let taps = if self.bf16 { 2 } else { 1 };
+                    seen.extend((0..*n).map(|i| (start + i, fixed + i * taps)));
+                    fixed += n * taps;
                 }
                 (_, Some((map, [right, down, deeper]))) => {
                     let (side, stride, pad) = window(source, &self.fields);
                     for c in 0..map.channels {
-                        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+                        for (y, x) in window_taps(side, stride, self.bf16) {
                             let on = |at: usize, size: usize| at.checked_sub(pad).filter(|at| *at < size);
                             let place = (on(row * stride + y, map.height), on(column * stride + x, map.width));
-                            if let (Some(y), Some(x)) = place {
+                            if let (Some(y), Some(x), true) = (place.0, place.1, x < side) {
                                 seen.push((start + c * deeper + y * down + x * right, moving));
                             }
                             moving += 1;
@@ -312,6 +339,13 @@ impl FewChannels {
         panels
     }
 
+    /// After weights have changed.
+    fn renew_pairs(&mut self) {
+        if let Some(pairs) = &mut self.weight.pairs {
+            pairs.renew(&self.weight.value);
+        }
+    }
+
     fn weights(&self) -> usize {
         self.taps.live.iter().map(|live| live.count_ones() as usize).sum()
     }
@@ -322,17 +356,53 @@ impl FewChannels {
 
     /// Spreads rows out.
     fn spread(&self, rows: &[Row<'_>], to: &mut Vec<f32>) {
-        let (count, pitch) = (rows.len(), self.taps.pitch);
-        to.resize(self.taps.length(count), 0.0);
+        let pitch = self.taps.pitch;
+        self.spread_lines(rows, rows.len(), to, |copy, _, to| engine::vectorised!(copy.spread(rows, pitch, to)));
+    }
+
+    /// Spreads rows out in pairs of neighbouring columns.
+    fn spread_columns(&self, rows: &[Row<'_>], to: &mut Vec<u32>) {
+        let pitch = self.taps.pitch;
+        self.spread_lines(rows, rows.len(), to, |copy, line, to| {
+            line.resize(rows.len() * pitch, 0.0);
+            engine::vectorised!({
+                copy.spread(rows, pitch, line);
+                taps::pair_columns(line, pitch, to);
+            });
+        });
+    }
+
+    /// Spreads rows out in pairs of neighbouring rows.
+    fn spread_pairs(&self, rows: &[Row<'_>], to: &mut Vec<u32>) {
+        let pitch = self.taps.pitch;
+        self.spread_lines(rows, rows.len().div_ceil(2), to, |copy, line, to| {
+            line.resize(rows.len() * pitch, 0.0);
+            engine::vectorised!({
+                copy.spread(rows, pitch, line);
+                taps::pair_rows(line, pitch, to);
+            });
+        });
+    }
+
+    /// Fills the lines of `count` rows by `fill(what a line holds, memory, the line)`.
+    fn spread_lines<T: Clone + Default + Send>(
+        &self,
+        rows: &[Row<'_>],
+        count: usize,
+        to: &mut Vec<T>,
+        fill: impl Fn(&Copy, &mut Vec<f32>, &mut [T]) + Sync,
+    ) {
+        let pitch = self.taps.pitch;
+        to.resize(self.taps.length(count), T::default());
         // What lies beyond the last line is read where a panel ends beyond the map.
         let (lines, beyond) = to.split_at_mut(self.lines.len() * count * pitch);
-        beyond.fill(0.0);
+        beyond.fill(T::default());
         let lines = lines.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines);
         // A thread that waits takes other work: what one spreads for itself it does alone.
-        let each = if count > GROUP { LINES_EACH } else { self.lines.len() };
-        lines.with_min_len(each).for_each(|(to, copy)| {
-            let Some(copy) = copy else { return to.fill(0.0) };
-            engine::vectorised!(copy.spread(rows, pitch, to));
+        let each = if rows.len() > GROUP { LINES_EACH } else { self.lines.len() };
+        lines.with_min_len(each).for_each_init(Vec::new, |memory, (to, copy)| match copy {
+            Some(copy) => fill(copy, memory, to),
+            None => to.fill(T::default()),
         });
     }
 
@@ -404,11 +474,22 @@ impl FewChannels {
     /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
     fn answer(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32]) {
         let outputs = self.shape.len();
-        WORK.with(|Work { full, spread, .. }| {
-            self.spread(&x.rows_of(first..first + squares.len(), full), spread);
-            taps::forward(&self.taps, spread, squares.len(), &self.weight.value, &self.bias.value, |j, answers| {
+        WORK.with(|Work { full, spread, pairs, .. }| {
+            let (count, bias) = (squares.len(), &self.bias.value);
+            let rows = x.rows_of(first..first + count, full);
+            let collect = |j: usize, answers: &[[f32; WIDTH]]| {
                 answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
-            });
+            };
+            match &self.weight.pairs {
+                None => {
+                    self.spread(&rows, spread);
+                    taps::forward(&self.taps, spread, count, &self.weight.value, bias, collect);
+                }
+                Some(weight) => {
+                    self.spread_columns(&rows, pairs);
+                    taps::forward_pairs(&self.taps, pairs, count, weight, bias, collect);
+                }
+            }
         });
         for (squares, y) in squares.iter_mut().zip(y.chunks_exact(outputs)) {
             *squares = engine::vectorised!(engine::sum_of_squares(y));
@@ -424,7 +505,7 @@ impl FewChannels {
         work: &mut Work,
         (weight, bias): (&mut Learned, &mut Learned),
     ) {
-        let Work { full, spread, panels } = work;
+        let Work { full, spread, pairs, panels } = work;
         let shared = shared_row(x, d);
         let Examples { rows, directions } = Examples::new(x, d, shared.as_ref(), full);
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
@@ -433,10 +514,15 @@ impl FewChannels {
         for part in 0..parts {
             let which = part * each..rows.len().min((part + 1) * each);
             let count = which.len();
-            self.spread(&rows[which.clone()], spread);
-            self.scatter(&directions[which], panels);
+            self.scatter(&directions[which.clone()], panels);
             let step = step.part(part == 0, part + 1 == parts);
-            taps::update(&self.taps, spread, count, panels, weight, &step);
+            if self.bf16 {
+                self.spread_pairs(&rows[which], pairs);
+                taps::update_pairs(&self.taps, pairs, count, panels, weight, &step);
+            } else {
+                self.spread(&rows[which], spread);
+                taps::update(&self.taps, spread, count, panels, weight, &step);
+            }
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
             let panels = panels.par_chunks_exact((count * WIDTH).max(1));
             gradient.par_chunks_exact_mut(WIDTH).zip(panels).for_each(|(g, d)| {
@@ -525,6 +611,7 @@ impl Layer for FewChannels {
         biases.zip(live).enumerate().for_each(|(j, (row, live))| {
             nudge(row, &amounts(live), 64 * j, |_, word| bits(seed, step, taps, word));
         });
+        self.renew_pairs();
         true
     }
 
@@ -548,6 +635,7 @@ impl Layer for FewChannels {
                 row.iter_mut().zip(gains).for_each(|(w, gain)| *w *= gain);
             }
         });
+        self.renew_pairs();
         true
     }
 
@@ -576,15 +664,15 @@ impl Layer for FewChannels {
         let has_squares = tensors.iter().any(|t| t.name == "weight.squared");
         let weight = |part: &str| Ok(self.in_panels(find.f32(&format!("weight{part}"), &[outputs, longest])?, longest));
         let bias = |part: &str| Ok(self.bias_panels(find.f32(&format!("bias{part}"), &[outputs])?));
-        let read = |from: &dyn Fn(&str) -> Result<Panels>| -> Result<Learned> {
-            let mut learned = Learned::new(from("")?);
+        let read = |from: &dyn Fn(&str) -> Result<Panels>, learned: &dyn Fn(Panels) -> Learned| -> Result<Learned> {
+            let mut learned = learned(from("")?);
             learned.smoothed = from(".smoothed")?;
             if has_squares {
                 learned.squared = from(".squared")?;
             }
             Ok(learned)
         };
-        (self.weight, self.bias) = (read(&weight)?, read(&bias)?);
+        (self.weight, self.bias) = (read(&weight, &|weights| self.learned(weights))?, read(&bias, &Learned::new)?);
         Ok(())
     }
 

@@ -274,7 +274,10 @@ impl Plan {
                     && make.activation == Activation::Relu
                     && FewChannels::suits(fields, &self.sources, self.shape);
                 match few {
-                    true => Box::new(FewChannels::new(fields, &self.sources, self.shape, random)),
+                    true => {
+                        let bf16 = make.precision == Precision::Bf16;
+                        Box::new(FewChannels::new(fields, &self.sources, self.shape, bf16, random))
+                    }
                     false => Box::new(Local::new(fields, &self.sources, self.shape, make, random)),
                 }
             }

@@ -47,6 +47,12 @@ impl Pairs {
         panels.for_each(|(j, pairs)| crate::engine::vectorised!(round_rows(weights.panel(j), pairs)));
     }
 
+    /// Panel `j`, `(pairs(I), WIDTH)`.
+    pub fn panel(&self, j: usize) -> &[u32] {
+        let size = pairs(self.inputs) * WIDTH;
+        &self.values[j * size..(j + 1) * size]
+    }
+
     /// Every panel, `(pairs(I), WIDTH)` each.
     pub fn panels_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
         let size = pairs(self.inputs) * WIDTH;
@@ -56,7 +62,7 @@ impl Pairs {
 
 /// The nearest bf16, of two equally near ones the even one, in the upper half.
 #[inline(always)]
-fn round(x: f32) -> u32 {
+pub(super) fn round(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
     if x.is_nan() { bits | 0x0040_0000 } else { rounded }
@@ -119,15 +125,21 @@ pub(super) fn multiply_add(rounds: u64) -> f64 {
     0.0
 }
 
-/// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows, where [`has_outer`] says so.
+/// `sums[i] = Σ_r x[r][i] · d[r]` over pairs of rows, where [`has_outer`] says so, for the first columns at least.
 #[inline(always)]
-pub(super) fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
+pub(super) fn outer(x: &[u32], d: &[u32], columns: usize, sums: &mut [[f32; WIDTH]; TILE]) {
     #[cfg(target_arch = "x86_64")]
     if x86::available() {
         // SAFETY: `available` has found every feature that `outer` is compiled for.
-        return unsafe { x86::outer(x, d, sums) };
+        return unsafe {
+            match columns.div_ceil(16) {
+                0 | 1 => x86::outer::<1>(x, d, sums),
+                2 => x86::outer::<2>(x, d, sums),
+                _ => x86::outer::<{ WIDTH / 16 }>(x, d, sums),
+            }
+        };
     }
-    let _ = (x, d, sums);
+    let _ = (x, d, columns, sums);
     unreachable!("pairs are packed only where there is an instruction for them");
 }
 
@@ -218,7 +230,7 @@ impl Task<'_, u32> {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use super::{Kernel, TILE, Task, WIDTH, amx};
     use crate::engine::cpu::amx::Operands;
     use pulp::x86::V4;
@@ -278,33 +290,39 @@ mod x86 {
 
         fn run(self, task: Task<'_, u32>) {
             // SAFETY: `available` has found every feature that `tiles` is compiled for.
-            unsafe { tiles(vectors(), &task) }
+            unsafe {
+                match task.y.count.div_ceil(16) {
+                    0 | 1 => tiles::<1>(vectors(), &task),
+                    2 => tiles::<2>(vectors(), &task),
+                    _ => tiles::<NV>(vectors(), &task),
+                }
+            }
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
-    fn tiles(simd: V4, task: &Task<'_, u32>) {
+    fn tiles<const NV: usize>(simd: V4, task: &Task<'_, u32>) {
         let mut r = task.rows.start;
         while r < task.rows.end {
             let n = 8.min(task.rows.end - r);
             match n {
-                8 => tile::<8>(simd, task, r),
-                7 => tile::<7>(simd, task, r),
-                6 => tile::<6>(simd, task, r),
-                5 => tile::<5>(simd, task, r),
-                4 => tile::<4>(simd, task, r),
-                3 => tile::<3>(simd, task, r),
-                2 => tile::<2>(simd, task, r),
-                _ => tile::<1>(simd, task, r),
+                8 => tile::<8, NV>(simd, task, r),
+                7 => tile::<7, NV>(simd, task, r),
+                6 => tile::<6, NV>(simd, task, r),
+                5 => tile::<5, NV>(simd, task, r),
+                4 => tile::<4, NV>(simd, task, r),
+                3 => tile::<3, NV>(simd, task, r),
+                2 => tile::<2, NV>(simd, task, r),
+                _ => tile::<1, NV>(simd, task, r),
             }
             r += n;
         }
     }
 
-    /// `MR` rows against the whole panel.
+    /// `MR` rows against the first `NV` vectors of a panel's columns.
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
     #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
-    fn tile<const MR: usize>(simd: V4, task: &Task<'_, u32>, r: usize) {
+    fn tile<const MR: usize, const NV: usize>(simd: V4, task: &Task<'_, u32>, r: usize) {
         let (pairs, x) = (task.inputs, task.x);
         assert!(x.len() >= (r + MR) * pairs);
         let mut acc: [[__m512; NV]; MR] = [[_mm512_setzero_ps(); NV]; MR];
@@ -335,7 +353,7 @@ mod x86 {
     /// See `super::outer`.
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma,avx2")]
     #[expect(clippy::needless_range_loop, reason = "plain counting loops unroll into registers")]
-    pub fn outer(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
+    pub fn outer<const NV: usize>(x: &[u32], d: &[u32], sums: &mut [[f32; WIDTH]; TILE]) {
         let mut acc: [[__m512; NV]; TILE] = [[_mm512_setzero_ps(); NV]; TILE];
         for (x, d) in x.as_chunks::<TILE>().0.iter().zip(d.as_chunks::<WIDTH>().0) {
             let mut row = [_mm512_set1_epi32(0); NV];
@@ -375,7 +393,7 @@ mod x86 {
 
     /// The same bits, seen as pairs of bf16 numbers.
     #[target_feature(enable = "avx512f")]
-    fn bf16(bits: __m512i) -> __m512bh {
+    pub fn bf16(bits: __m512i) -> __m512bh {
         // SAFETY: both are 512 bits without any invalid pattern.
         unsafe { std::mem::transmute(bits) }
     }

@@ -2,11 +2,12 @@
 
 pub(crate) mod aligned;
 mod amx;
-mod bf16;
+pub(crate) mod bf16;
 pub(crate) mod gradient;
 pub(crate) mod panels;
 mod product;
 mod rows;
+mod tap_pairs;
 pub(crate) mod taps;
 pub(crate) mod update;
 

@@ -66,7 +66,7 @@ pub(super) struct Task<'a, W> {
 pub(super) struct Columns {
     start: *mut f32,
     stride: usize,
-    count: usize,
+    pub count: usize,
 }
 
 // SAFETY: tasks write to disjoint rows and columns; see `product`.
@@ -160,6 +160,8 @@ impl WithSimd for Task<'_, f32> {
     fn with_simd<S: Simd>(self, simd: S) {
         // As many sums as the registers hold, with room for a row of weights and one input.
         match S::F32_LANES {
+            16 if self.y.count <= 16 => self.tiles::<S, 1>(simd, 8),
+            16 if self.y.count <= 32 => self.tiles::<S, 2>(simd, 8),
             16 => self.tiles::<S, 3>(simd, 8),
             8 => self.tiles::<S, 2>(simd, 6),
             4 => self.tiles::<S, 3>(simd, 8),
@@ -188,12 +190,12 @@ impl Task<'_, f32> {
         }
     }
 
-    /// `MR` rows against the whole panel, as many columns at a time as the registers hold.
+    /// `MR` rows against the panel, as many columns at a time as the registers hold; none where all are padding.
     #[inline(always)]
     fn tile_row<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, r: usize) {
         let mut sums = [[0.0; WIDTH]; MR];
         let step = NV * S::F32_LANES;
-        for first in (0..WIDTH).step_by(step) {
+        for first in (0..self.y.count).step_by(step) {
             self.tile::<S, MR, NV>(simd, r, first, &mut sums);
         }
         for (i, sums) in sums.iter_mut().enumerate() {

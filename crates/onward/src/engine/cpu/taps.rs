@@ -4,8 +4,10 @@
 //! Inputs come spread out, line by line of their maps: what the neighbour to the right sees through a tap lies one number
 //! further on, and what the next row has there a line further on.
 
+use super::bf16::{self, Pairs, pair, round_rows};
 use super::panels::{Panels, WIDTH};
 use super::product::finish;
+use super::tap_pairs;
 use super::update::{Learned, apply, or_empty};
 use crate::engine::pool::Pool;
 use crate::optimizer::Step;
@@ -23,13 +25,51 @@ pub const CHANNELS: usize = WIDTH / LOCATIONS;
 const ROWS: usize = 6;
 
 /// Taps whose weights stay in the first cache while all rows pass.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Taps in a tile of gradients.
-const TAPS: usize = 8;
+pub(super) const TAPS: usize = 8;
+
+/// The half of a pair that the second number is in.
+const HIGH: u32 = 0xffff_0000;
 
 /// Rows whose directions and lines of inputs stay in the first cache while all taps pass.
-const BLOCK_ROWS: usize = 64;
+pub(super) const BLOCK_ROWS: usize = 64;
+
+/// Whether there are products of pairs of bf16 numbers here: [`forward_pairs`] and [`update_pairs`].
+pub fn has_pairs() -> bool {
+    bf16::has_outer()
+}
+
+/// Lines of spread rows `(R, pitch)` in pairs: each number and its neighbour to the right, or nothing at the end of a row.
+#[inline(always)]
+pub fn pair_columns(x: &[f32], pitch: usize, pairs: &mut [u32]) {
+    pairs.iter_mut().zip(x).for_each(|(to, x)| *to = bf16::round(*x));
+    for n in 1..pairs.len() {
+        pairs[n - 1] = pairs[n - 1] >> 16 | pairs[n] & HIGH;
+    }
+    pairs.last_mut().into_iter().for_each(|last| *last >>= 16);
+    // The next row's numbers are none of this one's.
+    pairs.chunks_exact_mut(pitch).for_each(|row| row[pitch - 1] &= !HIGH);
+}
+
+/// Lines of spread rows `(R, pitch)` in pairs `(R/2, pitch)`: each number and the next row's, or nothing after the last row.
+#[inline(always)]
+pub fn pair_rows(x: &[f32], pitch: usize, pairs: &mut [u32]) {
+    for (rows, pairs) in x.chunks(2 * pitch).zip(pairs.chunks_exact_mut(pitch)) {
+        let (first, second) = rows.split_at(pitch);
+        match second.is_empty() {
+            true => pairs.iter_mut().zip(first).for_each(|(to, a)| *to = bf16::round(*a) >> 16),
+            false => {
+                let both = first.iter().zip(second);
+                pairs
+                    .iter_mut()
+                    .zip(both)
+                    .for_each(|(to, (a, b))| *to = bf16::round(*a) >> 16 | bf16::round(*b) & HIGH);
+            }
+        }
+    }
+}
 
 /// A place in a spread row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +85,8 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Taps {
     /// Of each tap, for the location at 0. The first `moving` taps move along with the location, the others see the same
-    /// numbers everywhere, written [`LOCATIONS`] times.
+    /// numbers everywhere, written [`LOCATIONS`] times. For products of pairs, of two taps the second reads what the first
+    /// one's neighbour to the right does, or has no live place.
     pub offsets: Vec<Place>,
     /// How many taps move.
     pub moving: usize,
@@ -71,15 +112,15 @@ impl Taps {
         line as usize * rows * self.pitch + column as usize
     }
 
-    /// What the taps of panel `j` read of the first of `rows` rows, but those that lie beyond an edge for all its locations.
-    /// None reads beyond the end of any row in `x`.
-    fn reads(&self, x: &[f32], rows: usize, j: usize, reads: &mut Vec<Read>) {
+    /// What the taps of panel `j`, or `EACH` of them at a time, read of the first of `rows` rows, but those that lie beyond an
+    /// edge for all its locations. None reads beyond the end of any row in `x`.
+    fn reads<const EACH: usize, T>(&self, x: &[T], rows: usize, j: usize, reads: &mut Vec<Read>) {
         let place = self.at(self.places[j], rows);
         let mut last = 0;
         reads.clear();
-        for (tap, (offset, live)) in self.offsets.iter().zip(self.live_taps(j)).enumerate() {
-            if *live != 0 {
-                let start = self.at(*offset, rows) + if tap < self.moving { place } else { 0 };
+        for (tap, (offset, live)) in self.offsets.iter().step_by(EACH).zip(self.live_taps(j).chunks(EACH)).enumerate() {
+            if live.iter().any(|live| *live != 0) {
+                let start = self.at(*offset, rows) + if tap * EACH < self.moving { place } else { 0 };
                 last = last.max(start);
                 reads.push(Read { tap, start });
             }
@@ -93,11 +134,11 @@ impl Taps {
     }
 }
 
-/// A tap, and where the first of some rows has what it reads.
+/// A tap or a pair of them, and where the first of some rows has what it reads.
 #[derive(Clone, Copy, Debug)]
-struct Read {
-    tap: usize,
-    start: usize,
+pub(super) struct Read {
+    pub tap: usize,
+    pub start: usize,
 }
 
 /// `max(0, x W + b)` of so many spread rows, panel by panel: `each(j, answers)` gets panel `j`'s, `(R, WIDTH)`.
@@ -112,9 +153,29 @@ pub fn forward(
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
     let (mut reads, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
     for j in 0..taps.places.len() {
-        taps.reads(x, rows, j, &mut reads);
+        taps.reads::<1, _>(x, rows, j, &mut reads);
         let (reads, panel, bias) = (&reads[..], weight.panel(j).as_chunks().0, bias.panel(j));
         Arch::new().dispatch(Forward { x, pitch: taps.pitch, reads, panel, bias, answers: &mut answers });
+        each(j, &answers);
+    }
+}
+
+/// The same of rows in pairs of neighbouring columns, where [`has_pairs`] says so: two taps at a time.
+pub fn forward_pairs(
+    taps: &Taps,
+    x: &[u32],
+    rows: usize,
+    weight: &Pairs,
+    bias: &Panels,
+    mut each: impl FnMut(usize, &[[f32; WIDTH]]),
+) {
+    let (mut reads, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
+    for j in 0..taps.places.len() {
+        taps.reads::<2, _>(x, rows, j, &mut reads);
+        answers.as_flattened_mut().fill(0.0);
+        tap_pairs::add(x, taps.pitch, &reads, weight.panel(j).as_chunks().0, &mut answers);
+        let bias = Some(bias.panel(j));
+        crate::engine::vectorised!(answers.iter_mut().for_each(|sums| finish(sums, 1.0, bias, true)));
         each(j, &answers);
     }
 }
@@ -201,44 +262,85 @@ fn add<S: Simd, const MR: usize>(
 
 /// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x` spread rows, `d: (panels, R, WIDTH)`, 0 where there is no location.
 pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
+    step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, .. }| {
+        taps.reads::<1, _>(x, rows, j, reads);
+        Arch::new().dispatch(Outer { x, pitch: taps.pitch, reads, d, sums });
+    });
+}
+
+/// The same where [`has_pairs`] says so, from `x` in pairs of neighbouring rows, the last one alone where their number is odd.
+pub fn update_pairs(taps: &Taps, x: &[u32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
+    step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, pairs }| {
+        taps.reads::<1, _>(x, rows.div_ceil(2), j, reads);
+        pairs.resize(rows.div_ceil(2), [0; WIDTH]);
+        crate::engine::vectorised!({
+            for (d, pairs) in d.chunks(2).zip(pairs.iter_mut()) {
+                pair(&d[0], d.get(1).unwrap_or(&[0.0; WIDTH]), pairs);
+            }
+        });
+        tap_pairs::add_outer(x, taps.pitch, reads, pairs, sums);
+    });
+}
+
+/// The optimiser's step of every panel along the gradient that `gradient(j, d, …)` adds up, with `d: (R, WIDTH)` of panel `j`.
+fn step_by_panel(
+    taps: &Taps,
+    rows: usize,
+    d: &[f32],
+    weight: &mut Learned,
+    step: &Step,
+    gradient: impl Fn(usize, &[[f32; WIDTH]], &mut Gradient) + Sync,
+) {
     assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
     weight.prepare(step);
     let count = weight.value.count();
     assert_eq!((weight.value.inputs(), count), (taps.offsets.len(), taps.places.len()));
     let squares = or_empty(count, weight.squared.panels_mut().collect());
-    let panels: Vec<_> = weight.value.panels_mut().zip(weight.smoothed.panels_mut()).zip(squares).enumerate().collect();
-    panels.into_par_iter().for_each(|(j, ((value, smoothed), squared))| {
-        GRADIENTS.with(|(reads, sums)| {
-            taps.reads(x, rows, j, reads);
-            sums.clear();
-            sums.resize(taps.offsets.len(), [0.0; WIDTH]);
-            let d = d[j * rows * WIDTH..(j + 1) * rows * WIDTH].as_chunks().0;
-            Arch::new().dispatch(Update { x, pitch: taps.pitch, reads, d, sums, value, smoothed, squared, step });
+    let pairs = or_empty(count, weight.pairs.iter_mut().flat_map(Pairs::panels_mut).collect());
+    let panels = weight.value.panels_mut().zip(weight.smoothed.panels_mut()).zip(squares).zip(pairs);
+    let panels: Vec<_> = panels.enumerate().collect();
+    panels.into_par_iter().for_each(|(j, (((value, smoothed), squared), pairs))| {
+        GRADIENTS.with(|work| {
+            work.sums.clear();
+            work.sums.resize(taps.offsets.len(), [0.0; WIDTH]);
+            gradient(j, d[j * rows * WIDTH..(j + 1) * rows * WIDTH].as_chunks().0, work);
+            crate::engine::vectorised!({
+                apply(work.sums.as_flattened(), value, smoothed, squared, step);
+                if !pairs.is_empty() {
+                    round_rows(value, pairs);
+                }
+            });
         });
     });
 }
 
-/// What a panel's taps read, and its gradient `(taps, WIDTH)`.
-static GRADIENTS: Pool<(Vec<Read>, Vec<[f32; WIDTH]>)> = Pool::new();
+/// What a thread needs for the gradient of a panel.
+#[derive(Debug, Default)]
+struct Gradient {
+    reads: Vec<Read>,
+    /// Directions of two rows.
+    pairs: Vec<[u32; WIDTH]>,
+    /// `(taps, WIDTH)`.
+    sums: Vec<[f32; WIDTH]>,
+}
 
-struct Update<'a> {
+static GRADIENTS: Pool<Gradient> = Pool::new();
+
+/// The gradient of a panel: see [`outer`].
+struct Outer<'a> {
     x: &'a [f32],
     pitch: usize,
     reads: &'a [Read],
     d: &'a [[f32; WIDTH]],
     sums: &'a mut [[f32; WIDTH]],
-    value: &'a mut [f32],
-    smoothed: &'a mut [f32],
-    squared: &'a mut [f32],
-    step: &'a Step,
 }
 
-impl WithSimd for Update<'_> {
+impl WithSimd for Outer<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { x, pitch, reads, d, sums, value, smoothed, squared, step } = self;
+        let Outer { x, pitch, reads, d, sums } = self;
         let each = if S::F32_LANES == 8 { 4 } else { TAPS };
         let (rows, blocks) = (d.len(), d.len().div_ceil(BLOCK_ROWS));
         for block in 0..blocks {
@@ -253,7 +355,6 @@ impl WithSimd for Update<'_> {
                 }
             }
         }
-        apply(sums.as_flattened(), value, smoothed, squared, step);
     }
 }
 
@@ -315,8 +416,9 @@ pub struct Target {
 impl Taps {
     /// All lines that get something back.
     pub fn targets(&self) -> Vec<Target> {
+        let seen = |tap: &usize| (0..self.places.len()).any(|j| self.live_taps(j)[*tap] != 0);
         // Taps that read the same line, from left to right.
-        let mut order: Vec<usize> = (0..self.offsets.len()).collect();
+        let mut order: Vec<usize> = (0..self.offsets.len()).filter(seen).collect();
         order.sort_by_key(|&tap| (self.offsets[tap].line, self.offsets[tap].column));
         let read = order.chunk_by(|&a, &b| self.offsets[a].line == self.offsets[b].line);
         let mut targets = BTreeMap::new();

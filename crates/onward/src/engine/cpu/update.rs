@@ -171,7 +171,9 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
                 let x_pairs = rows.x_pairs.get(first * bf16::pairs(rows.count)..).unwrap_or_default();
                 let extra = Extra { values: extra, outputs, panel: j, first };
                 let (d, d_pairs, count) = (&d[..], &d_pairs[..], rows.count);
-                let piece = Piece { x, d, x_pairs, d_pairs, count, value, smoothed, squared, pairs, extra, step };
+                let columns = WIDTH.min(outputs - j * WIDTH);
+                let piece =
+                    Piece { x, d, x_pairs, d_pairs, count, columns, value, smoothed, squared, pairs, extra, step };
                 Arch::new().dispatch(piece);
             });
         });
@@ -208,6 +210,8 @@ struct Piece<'a> {
     x_pairs: &'a [u32],
     d_pairs: &'a [u32],
     count: usize,
+    /// How many columns are no padding.
+    columns: usize,
     value: &'a mut [f32],
     smoothed: &'a mut [f32],
     squared: &'a mut [f32],
@@ -221,11 +225,12 @@ impl WithSimd for Piece<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Piece { x, d, x_pairs, d_pairs, count, .. } = self;
+        let Piece { x, d, x_pairs, d_pairs, count, columns, .. } = self;
         let half = bf16::pairs(count);
         if x_pairs.is_empty() {
             self.step::<TILE>(|tile, _, sums| {
-                outer(simd, x[tile * count * TILE..(tile + 1) * count * TILE].as_chunks().0, d.as_chunks().0, sums);
+                let x = x[tile * count * TILE..(tile + 1) * count * TILE].as_chunks().0;
+                outer(simd, x, d.as_chunks().0, columns, sums);
             });
         } else if amx::available() {
             self.step::<{ amx::ROWS }>(|tile, rows, sums| {
@@ -235,7 +240,7 @@ impl WithSimd for Piece<'_> {
             });
         } else {
             self.step::<TILE>(|tile, _, sums| {
-                bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, sums);
+                bf16::outer(&x_pairs[tile * half * TILE..(tile + 1) * half * TILE], d_pairs, columns, sums);
             });
         }
     }
@@ -282,19 +287,21 @@ impl Extra<'_> {
     }
 }
 
-/// `sums[i] = Σ_r x[r][i] · d[r]`.
+/// `sums[i] = Σ_r x[r][i] · d[r]`, for the first columns at least.
 #[inline(always)]
-fn outer<S: Simd>(simd: S, x: &[[f32; TILE]], d: &[[f32; WIDTH]], sums: &mut [[f32; WIDTH]; TILE]) {
+fn outer<S: Simd>(simd: S, x: &[[f32; TILE]], d: &[[f32; WIDTH]], columns: usize, sums: &mut [[f32; WIDTH]; TILE]) {
     let lanes = S::F32_LANES;
     match lanes {
-        16 | 4 => (0..WIDTH).step_by(3 * lanes).for_each(|first| tile::<S, 8, 3>(simd, x, d, 0, first, sums)),
+        16 if columns <= 16 => tile::<S, 8, 1>(simd, x, d, 0, 0, sums),
+        16 if columns <= 32 => tile::<S, 8, 2>(simd, x, d, 0, 0, sums),
+        16 | 4 => (0..columns).step_by(3 * lanes).for_each(|first| tile::<S, 8, 3>(simd, x, d, 0, first, sums)),
         8 => {
             // Of eight rows, no tile of 12 sums that leaves registers for what they are made of.
-            (0..WIDTH).step_by(2 * lanes).for_each(|first| tile::<S, 6, 2>(simd, x, d, 0, first, sums));
+            (0..columns).step_by(2 * lanes).for_each(|first| tile::<S, 6, 2>(simd, x, d, 0, first, sums));
             tile::<S, 2, 6>(simd, x, d, 6, 0, sums);
         }
         _ => (0..TILE).step_by(2).for_each(|i| {
-            (0..WIDTH).step_by(4 * lanes).for_each(|first| tile::<S, 2, 4>(simd, x, d, i, first, sums));
+            (0..columns).step_by(4 * lanes).for_each(|first| tile::<S, 2, 4>(simd, x, d, i, first, sums));
         }),
     }
 }
