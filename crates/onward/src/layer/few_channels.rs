@@ -478,7 +478,9 @@ impl FewChannels {
             let (count, bias) = (squares.len(), &self.bias.value);
             let rows = x.rows_of(first..first + count, full);
             let collect = |j: usize, answers: &[[f32; WIDTH]]| {
-                answers.iter().zip(y.chunks_exact_mut(outputs)).for_each(|(from, y)| self.collect(j, from, y));
+                engine::vectorised!(for (from, y) in answers.iter().zip(y.chunks_exact_mut(outputs)) {
+                    self.collect(j, from, y);
+                });
             };
             match &self.weight.pairs {
                 None => {
