@@ -7,14 +7,16 @@ PROGRAM trains Hinton's recipe or backpropagation by PyTorch or JAX: `PROGRAM --
 `--seconds S` prints one JSON line with `samples_per_second`, and with epochs a `curve` of seconds and test errors; imported, it has a
 function `test` of 11 passes over the test images. --rust is the program `ff` of jesper-olsen/forward-forward-rs.
 
-    python3 benches/turns.py bench --what kinds --what memory --onward target/release/onward
+    python3 benches/turns.py bench --what kinds --what memory --rounds 3 --onward target/release/onward
 
-puts what `onward bench` measures into results/speed/bench.json, with the machine that it was measured on.
+puts what `onward bench` measures into results/speed/bench.json, with the machine that it was measured on: of several rounds
+the medians.
 """
 import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import tempfile
 import time
@@ -137,13 +139,22 @@ def two(args):
     return "784-3×1000, to 2.0 % test error, seconds", who
 
 
+def medians(found):
+    """Of the same measurements, made several times: each number's median."""
+    if isinstance(found[0], dict):
+        return {key: medians([each[key] for each in found]) for key in found[0]}
+    if isinstance(found[0], list):
+        return [medians(list(each)) for each in zip(*found, strict=True)]
+    return statistics.median(found) if isinstance(found[0], float) else found[0]
+
+
 def bench(args):
     """Each thing that `onward bench` measures, by itself."""
     for what in args.what or ["limits", "step", "evaluate", "kinds", "memory", "scaling", "exit"]:
         command = [args.onward, "bench", what, "--json", "--seconds", str(args.seconds)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        measure = lambda: json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         all = json.loads(BENCH.read_text()) if BENCH.exists() else {}
-        all |= found
+        all |= medians([measure() for _ in range(args.rounds)])
         all.setdefault("machines", {})[what] = machine()
         BENCH.write_text(json.dumps(all, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
@@ -158,10 +169,11 @@ parser.add_argument("--what", action="append", help="of the bench: only this")
 parser.add_argument("--seconds", type=float, default=3.0, help="of the bench: for each measurement")
 parser.add_argument("--only", action="append", help="only who is named so")
 args = parser.parse_args()
+if "bench" in args.parts:
+    bench(args)
 for _ in range(args.rounds):
     for part in args.parts:
         if part == "bench":
-            bench(args)
             continue
         what, who = PARTS[part](args)
         for name, measure in who.items():
