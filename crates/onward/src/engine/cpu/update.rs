@@ -68,9 +68,13 @@ static PACKED_DIRECTIONS: Pool<(Vec<f32>, Aligned<u32>)> = Pool::new();
 /// Packs rows of `x: (·, I)` so that `TILE` inputs of one row lie together: `(I/TILE, R, TILE)`, padded with zeros.
 pub fn pack_inputs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<f32>) {
     to.resize(inputs.div_ceil(TILE) * rows.len() * TILE);
-    pack(rows, 1, to, |rows, from, to| {
-        *to = numbers(rows[0], from, inputs);
-    });
+    pack(
+        rows,
+        1,
+        to,
+        #[inline(always)]
+        |rows, from, to| *to = numbers(rows[0], from, inputs),
+    );
 }
 
 /// The same with neighbouring rows as pairs of bf16 numbers: `(I/TILE, ceil(R/2), TILE)`; for tiles
@@ -80,7 +84,13 @@ pub fn pack_input_pairs(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
         return pack_input_tiles(rows, inputs, to);
     }
     to.resize(inputs.div_ceil(TILE) * rows.len().div_ceil(2) * TILE);
-    pack(rows, 2, to, |rows, from, to| pair_inputs(rows, from, inputs, to));
+    pack(
+        rows,
+        2,
+        to,
+        #[inline(always)]
+        |rows, from, to| pair_inputs(rows, from, inputs, to),
+    );
 }
 
 /// Numbers of a row from `from` to `end`, `N` at most, 0 beyond.
@@ -112,7 +122,9 @@ fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
         vectorised!({
             for (rows, to) in rows.chunks(2 * amx::SIDE).zip(to.as_chunks_mut::<HALF>().0) {
                 let mut pairs = [[0; amx::ROWS]; amx::SIDE];
-                rows.chunks(2).zip(&mut pairs).for_each(|(rows, pairs)| pair_inputs(rows, from, inputs, pairs));
+                for (rows, pairs) in rows.chunks(2).zip(&mut pairs) {
+                    pair_inputs(rows, from, inputs, pairs);
+                }
                 for (i, to) in to.as_chunks_mut::<{ amx::SIDE }>().0.iter_mut().enumerate() {
                     to.iter_mut().zip(&pairs).for_each(|(to, pair)| *to = pair[i]);
                 }
@@ -121,7 +133,7 @@ fn pack_input_tiles(rows: &[&[f32]], inputs: usize, to: &mut Aligned<u32>) {
     });
 }
 
-/// Packs `each` rows at a time, `TILE` inputs of them by one call of `write`.
+/// Packs `each` rows at a time, `TILE` inputs of them by one call of `write`, which is to be inlined always.
 fn pack<T: Copy + Send>(
     rows: &[&[f32]],
     each: usize,
@@ -133,7 +145,10 @@ fn pack<T: Copy + Send>(
         vectorised!({
             for (b, to) in to.chunks_exact_mut(block).enumerate() {
                 let from = (chunk * PACKED + b) * TILE;
-                rows.chunks(each).zip(to.as_chunks_mut::<TILE>().0).for_each(|(rows, to)| write(rows, from, to));
+                // A loop and no `for_each`: that would be a function of its own, compiled for any processor.
+                for (rows, to) in rows.chunks(each).zip(to.as_chunks_mut::<TILE>().0) {
+                    write(rows, from, to);
+                }
             }
         });
     });
@@ -189,7 +204,9 @@ pub(super) fn or_empty<T>(count: usize, slices: Vec<&mut [T]>) -> Vec<&mut [T]> 
 fn pack_directions(rows: Rows<'_>, j: usize, outputs: usize, packed: &mut Vec<f32>) {
     packed.resize(rows.count * WIDTH, 0.0);
     let packed = packed.as_chunks_mut::<WIDTH>().0.iter_mut();
-    packed.zip(rows.d.chunks_exact(outputs)).for_each(|(to, d)| *to = numbers(d, j * WIDTH, outputs));
+    vectorised!(for (to, d) in packed.zip(rows.d.chunks_exact(outputs)) {
+        *to = numbers(d, j * WIDTH, outputs);
+    });
 }
 
 /// A gradient for the first rows of weights, computed elsewhere.
