@@ -152,9 +152,9 @@ def bench(args):
     """Each thing that `onward bench` measures, by itself."""
     for what in args.what or ["limits", "step", "evaluate", "kinds", "memory", "scaling", "exit"]:
         command = [args.onward, "bench", what, "--json", "--seconds", str(args.seconds)]
-        measure = lambda: json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(args.rounds)]
         all = json.loads(BENCH.read_text()) if BENCH.exists() else {}
-        all |= medians([measure() for _ in range(args.rounds)])
+        all |= medians([json.loads(run.stdout) for run in runs])
         all.setdefault("machines", {})[what] = machine()
         BENCH.write_text(json.dumps(all, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
@@ -172,9 +172,7 @@ args = parser.parse_args()
 if "bench" in args.parts:
     bench(args)
 for _ in range(args.rounds):
-    for part in args.parts:
-        if part == "bench":
-            continue
+    for part in (part for part in args.parts if part in PARTS):
         what, who = PARTS[part](args)
         for name, measure in who.items():
             if args.only and name not in args.only:

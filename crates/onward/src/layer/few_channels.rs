@@ -6,7 +6,7 @@ use super::fields::Source;
 use super::local::{Examples, initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
-use crate::engine::cpu::bf16::Pairs;
+use crate::engine::cpu::bf16::{Pairs, round_rows};
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::{Panels, nudge};
 use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps, Target};
@@ -165,7 +165,7 @@ impl FewChannels {
     /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity, `bf16` whether its
     /// products are of bf16 numbers, where the processor has instructions for them.
     pub fn new(fields: &Fields, sources: &[Source], shape: Shape, bf16: bool, random: &mut Random) -> Self {
-        let bf16 = bf16 && taps::has_pairs();
+        let bf16 = bf16 && engine::cpu::has_bf16();
         let maps = || sources.iter().filter(|source| strides(source).is_some());
         // Places of a window's first corner, and those that the rest of the window adds: the pitch of every line.
         let beyond = |(side, stride, _): (usize, usize, usize)| (side - 1) / stride;
@@ -283,8 +283,8 @@ impl FewChannels {
                     for c in 0..map.channels {
                         for (y, x) in window_taps(side, stride, self.bf16) {
                             let on = |at: usize, size: usize| at.checked_sub(pad).filter(|at| *at < size);
-                            let place = (on(row * stride + y, map.height), on(column * stride + x, map.width));
-                            if let (Some(y), Some(x), true) = (place.0, place.1, x < side) {
+                            let in_window = on(column * stride + x, map.width).filter(|_| x < side);
+                            if let (Some(y), Some(x)) = (on(row * stride + y, map.height), in_window) {
                                 seen.push((start + c * deeper + y * down + x * right, moving));
                             }
                             moving += 1;
@@ -339,13 +339,6 @@ impl FewChannels {
         panels
     }
 
-    /// After weights have changed.
-    fn renew_pairs(&mut self) {
-        if let Some(pairs) = &mut self.weight.pairs {
-            pairs.renew(&self.weight.value);
-        }
-    }
-
     fn weights(&self) -> usize {
         self.taps.live.iter().map(|live| live.count_ones() as usize).sum()
     }
@@ -379,7 +372,7 @@ impl FewChannels {
             line.resize(rows.len() * pitch, 0.0);
             engine::vectorised!({
                 copy.spread(rows, pitch, line);
-                taps::pair_rows(line, pitch, to);
+                round_rows(line, pitch, to);
             });
         });
     }
@@ -613,7 +606,7 @@ impl Layer for FewChannels {
         biases.zip(live).enumerate().for_each(|(j, (row, live))| {
             nudge(row, &amounts(live), 64 * j, |_, word| bits(seed, step, taps, word));
         });
-        self.renew_pairs();
+        self.weight.renew_pairs();
         true
     }
 
@@ -637,7 +630,7 @@ impl Layer for FewChannels {
                 row.iter_mut().zip(gains).for_each(|(w, gain)| *w *= gain);
             }
         });
-        self.renew_pairs();
+        self.weight.renew_pairs();
         true
     }
 

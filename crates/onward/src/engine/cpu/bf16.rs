@@ -44,7 +44,7 @@ impl Pairs {
         let size = pairs(self.inputs) * WIDTH;
         self.values.resize(weights.count() * size);
         let panels = self.values.par_chunks_exact_mut(size.max(1)).enumerate();
-        panels.for_each(|(j, pairs)| crate::engine::vectorised!(round_rows(weights.panel(j), pairs)));
+        panels.for_each(|(j, pairs)| crate::engine::vectorised!(round_rows(weights.panel(j), WIDTH, pairs)));
     }
 
     /// Panel `j`, `(pairs(I), WIDTH)`.
@@ -68,15 +68,17 @@ pub(super) fn round(x: f32) -> u32 {
     if x.is_nan() { bits | 0x0040_0000 } else { rounded }
 }
 
-/// Rows of a panel, `(rows, WIDTH)`, as pairs, `(ceil(rows/2), WIDTH)`, and zeros in what is left.
+/// Rows, `(R, width)`, as pairs of neighbouring ones, `(ceil(R/2), width)`, the last one alone where their number is odd; and
+/// zeros in what is left.
 #[inline(always)]
-pub(super) fn round_rows(rows: &[f32], pairs: &mut [u32]) {
-    const NONE: [f32; WIDTH] = [0.0; WIDTH];
-    let (here, beyond) = pairs.split_at_mut(rows.len().div_ceil(2 * WIDTH) * WIDTH);
+pub(crate) fn round_rows(rows: &[f32], width: usize, pairs: &mut [u32]) {
+    let (here, beyond) = pairs.split_at_mut(rows.len().div_ceil(2 * width) * width);
     beyond.fill(0);
-    for (rows, pairs) in rows.chunks(2 * WIDTH).zip(here.chunks_exact_mut(WIDTH)) {
-        let (first, second) = rows.split_at(WIDTH);
-        let second = if second.is_empty() { &NONE } else { second };
+    for (rows, pairs) in rows.chunks(2 * width).zip(here.chunks_exact_mut(width)) {
+        let (first, second) = rows.split_at(width);
+        if second.is_empty() {
+            pairs.iter_mut().zip(first).for_each(|(pair, a)| *pair = round(*a) >> 16);
+        }
         for ((pair, a), b) in pairs.iter_mut().zip(first).zip(second) {
             *pair = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
         }
@@ -89,18 +91,6 @@ pub(super) fn pair<const N: usize>(first: &[f32; N], second: &[f32; N], to: &mut
     for (to, (a, b)) in to.iter_mut().zip(first.iter().zip(second)) {
         *to = (round(*a) >> 16) | (round(*b) & 0xffff_0000);
     }
-}
-
-/// Neighbouring rows of `(R, N)` as pairs, `(pairs(R), N)`.
-pub(super) fn pair_rows<const N: usize>(rows: &[f32], count: usize, to: &mut Aligned<u32>) {
-    to.resize(pairs(count) * N);
-    let (here, beyond) = to.split_at_mut(count.div_ceil(2) * N);
-    beyond.fill(0);
-    crate::engine::vectorised!({
-        for (rows, to) in rows.as_chunks::<N>().0.chunks(2).zip(here.as_chunks_mut::<N>().0) {
-            pair(&rows[0], rows.get(1).unwrap_or(&[0.0; N]), to);
-        }
-    });
 }
 
 /// Whether gradients are computed from pairs here.

@@ -38,7 +38,7 @@ pub fn add(gradient: &mut [f32], (inputs, outputs): (usize, usize), learn: impl 
 /// One step of `learned` along a gradient in panels.
 pub fn step_along(learned: &mut Learned, gradient: &[f32], step: &Step) {
     learned.prepare(step);
-    let Learned { value, smoothed, squared, pairs } = learned;
+    let Learned { value, smoothed, squared, .. } = &mut *learned;
     assert_eq!(gradient.len(), value.values().len());
     let count = gradient.len().div_ceil(COLUMNS_EACH);
     let squared = or_empty(count, squared.values_mut().chunks_mut(COLUMNS_EACH).collect());
@@ -47,9 +47,7 @@ pub fn step_along(learned: &mut Learned, gradient: &[f32], step: &Step) {
     weights.zip(gradient.par_chunks(COLUMNS_EACH)).for_each(|(((value, smoothed), squared), gradient)| {
         vectorised!(apply(gradient, value, smoothed, squared, step));
     });
-    if let Some(pairs) = pairs {
-        pairs.renew(value);
-    }
+    learned.renew_pairs();
 }
 
 impl CpuDense {

@@ -37,7 +37,7 @@ const COLUMNS_EACH: usize = 4096;
 const SUMMED: usize = 1024;
 
 /// Whether this processor has units for bf16.
-pub(super) fn has_bf16() -> bool {
+pub(crate) fn has_bf16() -> bool {
     bf16::has_outer()
 }
 
@@ -373,7 +373,7 @@ impl Layer for CpuDense {
             vectorised!({
                 nudge(panel, &amounts(j), j * WIDTH, |i, word| bits(seed, step, i, word));
                 if !pairs.is_empty() {
-                    round_rows(panel, pairs);
+                    round_rows(panel, WIDTH, pairs);
                 }
             });
         });
@@ -409,9 +409,7 @@ impl Layer for CpuDense {
                 });
             },
         );
-        if let Some(pairs) = &mut self.weight.pairs {
-            pairs.renew(&self.weight.value);
-        }
+        self.weight.renew_pairs();
         true
     }
 

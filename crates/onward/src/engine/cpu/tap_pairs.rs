@@ -8,7 +8,7 @@ use super::taps::Read;
 /// weights of the pairs.
 ///
 /// # Panics
-/// Without the instructions: see `taps::has_pairs`.
+/// Without the instructions: see `has_bf16`.
 pub fn add(x: &[u32], pitch: usize, reads: &[Read], panel: &[[u32; WIDTH]], sums: &mut [[f32; WIDTH]]) {
     #[cfg(target_arch = "x86_64")]
     if super::bf16::has_outer() {
@@ -22,7 +22,7 @@ pub fn add(x: &[u32], pitch: usize, reads: &[Read], panel: &[[u32; WIDTH]], sums
 /// `sums[tap] += Σ_r x[start + r·pitch..] · d[r]` over pairs of rows, for a vector of locations of every channel.
 ///
 /// # Panics
-/// Without the instructions: see `taps::has_pairs`.
+/// Without the instructions: see `has_bf16`.
 pub fn add_outer(x: &[u32], pitch: usize, reads: &[Read], d: &[[u32; WIDTH]], sums: &mut [[f32; WIDTH]]) {
     #[cfg(target_arch = "x86_64")]
     if super::bf16::has_outer() {

@@ -4,7 +4,7 @@
 //! Inputs come spread out, line by line of their maps: what the neighbour to the right sees through a tap lies one number
 //! further on, and what the next row has there a line further on.
 
-use super::bf16::{self, Pairs, pair, round_rows};
+use super::bf16::{Pairs, round, round_rows};
 use super::panels::{Panels, WIDTH};
 use super::product::finish;
 use super::tap_pairs;
@@ -36,39 +36,16 @@ const HIGH: u32 = 0xffff_0000;
 /// Rows whose directions and lines of inputs stay in the first cache while all taps pass.
 pub(super) const BLOCK_ROWS: usize = 64;
 
-/// Whether there are products of pairs of bf16 numbers here: [`forward_pairs`] and [`update_pairs`].
-pub fn has_pairs() -> bool {
-    bf16::has_outer()
-}
-
 /// Lines of spread rows `(R, pitch)` in pairs: each number and its neighbour to the right, or nothing at the end of a row.
 #[inline(always)]
 pub fn pair_columns(x: &[f32], pitch: usize, pairs: &mut [u32]) {
-    pairs.iter_mut().zip(x).for_each(|(to, x)| *to = bf16::round(*x));
+    pairs.iter_mut().zip(x).for_each(|(to, x)| *to = round(*x));
     for n in 1..pairs.len() {
         pairs[n - 1] = pairs[n - 1] >> 16 | pairs[n] & HIGH;
     }
     pairs.last_mut().into_iter().for_each(|last| *last >>= 16);
     // The next row's numbers are none of this one's.
     pairs.chunks_exact_mut(pitch).for_each(|row| row[pitch - 1] &= !HIGH);
-}
-
-/// Lines of spread rows `(R, pitch)` in pairs `(R/2, pitch)`: each number and the next row's, or nothing after the last row.
-#[inline(always)]
-pub fn pair_rows(x: &[f32], pitch: usize, pairs: &mut [u32]) {
-    for (rows, pairs) in x.chunks(2 * pitch).zip(pairs.chunks_exact_mut(pitch)) {
-        let (first, second) = rows.split_at(pitch);
-        match second.is_empty() {
-            true => pairs.iter_mut().zip(first).for_each(|(to, a)| *to = bf16::round(*a) >> 16),
-            false => {
-                let both = first.iter().zip(second);
-                pairs
-                    .iter_mut()
-                    .zip(both)
-                    .for_each(|(to, (a, b))| *to = bf16::round(*a) >> 16 | bf16::round(*b) & HIGH);
-            }
-        }
-    }
 }
 
 /// A place in a spread row.
@@ -160,7 +137,7 @@ pub fn forward(
     }
 }
 
-/// The same of rows in pairs of neighbouring columns, where [`has_pairs`] says so: two taps at a time.
+/// The same of rows in pairs of neighbouring columns, where [`has_bf16`](super::has_bf16) says so: two taps at a time.
 pub fn forward_pairs(
     taps: &Taps,
     x: &[u32],
@@ -268,16 +245,12 @@ pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learn
     });
 }
 
-/// The same where [`has_pairs`] says so, from `x` in pairs of neighbouring rows, the last one alone where their number is odd.
+/// The same where [`has_bf16`](super::has_bf16) says so, from `x` in pairs of neighbouring rows, the last one alone where their number is odd.
 pub fn update_pairs(taps: &Taps, x: &[u32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
     step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, pairs }| {
         taps.reads::<1, _>(x, rows.div_ceil(2), j, reads);
         pairs.resize(rows.div_ceil(2), [0; WIDTH]);
-        crate::engine::vectorised!({
-            for (d, pairs) in d.chunks(2).zip(pairs.iter_mut()) {
-                pair(&d[0], d.get(1).unwrap_or(&[0.0; WIDTH]), pairs);
-            }
-        });
+        crate::engine::vectorised!(round_rows(d.as_flattened(), WIDTH, pairs.as_flattened_mut()));
         tap_pairs::add_outer(x, taps.pitch, reads, pairs, sums);
     });
 }
@@ -307,7 +280,7 @@ fn step_by_panel(
             crate::engine::vectorised!({
                 apply(work.sums.as_flattened(), value, smoothed, squared, step);
                 if !pairs.is_empty() {
-                    round_rows(value, pairs);
+                    round_rows(value, WIDTH, pairs);
                 }
             });
         });

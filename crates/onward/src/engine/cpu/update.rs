@@ -38,6 +38,13 @@ impl Learned {
         Learned { value, smoothed: Panels::zeros(inputs, outputs), squared: Panels::zeros(0, outputs), pairs: None }
     }
 
+    /// After weights have changed, where they are rounded too.
+    pub fn renew_pairs(&mut self) {
+        if let Some(pairs) = &mut self.pairs {
+            pairs.renew(&self.value);
+        }
+    }
+
     /// Makes room for what `step` keeps.
     pub fn prepare(&mut self, step: &Step) {
         if matches!(step, Step::Adam { .. }) && self.squared.inputs() != self.value.inputs() {
@@ -174,7 +181,8 @@ pub fn update(learned: &mut Learned, rows: Rows<'_>, extra: &[f32], step: &Step)
             pack_directions(rows, j, outputs, d);
             d_pairs.clear();
             if !rows.x_pairs.is_empty() {
-                bf16::pair_rows::<WIDTH>(d, rows.count, d_pairs);
+                d_pairs.resize(bf16::pairs(rows.count) * WIDTH);
+                vectorised!(round_rows(d, WIDTH, d_pairs));
             }
             let pieces = inputs.div_ceil(TASK);
             let squares = or_empty(pieces, squared.chunks_mut(TASK * WIDTH).collect());
@@ -282,7 +290,7 @@ impl Piece<'_> {
             let sums = &sums.as_flattened()[..value.len()];
             apply(sums, value, smoothed, squared, step);
             if !pairs.is_empty() {
-                round_rows(value, &mut pairs[tile * T / 2 * WIDTH..][..rows.div_ceil(2) * WIDTH]);
+                round_rows(value, WIDTH, &mut pairs[tile * T / 2 * WIDTH..][..rows.div_ceil(2) * WIDTH]);
             }
         }
     }
