@@ -6,6 +6,7 @@ use super::fields::Source;
 use super::local::{Examples, initial_units, shared_row};
 use crate::Shape;
 use crate::engine;
+use crate::engine::cpu::aligned::Aligned;
 use crate::engine::cpu::bf16::{Pairs, round_rows};
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::{Panels, nudge};
@@ -43,7 +44,7 @@ pub struct FewChannels {
     /// Whether its products are of bf16 numbers, in pairs.
     bf16: bool,
     /// What each line of a spread row holds, if anything.
-    lines: Vec<Option<Copy>>,
+    lines: Vec<Option<Segment>>,
     taps: Taps,
     /// The way back through the taps.
     targets: Vec<Target>,
@@ -54,21 +55,21 @@ pub struct FewChannels {
 
 /// `len` inputs, every `step`-th from `from`, that lie together in a line from `column`.
 #[derive(Clone, Copy, Debug)]
-struct Copy {
+struct Segment {
     from: usize,
     step: usize,
     column: usize,
     len: usize,
 }
 
-impl Copy {
+impl Segment {
     /// Fills a line of each row, `(R, pitch)`, with what it holds of them.
     #[inline(always)]
     fn spread(&self, rows: &[Row<'_>], pitch: usize, lines: &mut [f32]) {
-        let Copy { from, step, column, len } = *self;
+        let Segment { from, step, column, len } = *self;
+        // All of them at once, for what lies beside the numbers is short.
+        lines.fill(0.0);
         for (line, &(row, scale)) in lines.chunks_exact_mut(pitch).zip(rows) {
-            line[..column].fill(0.0);
-            line[column + len..].fill(0.0);
             let to = &mut line[column..column + len];
             match step {
                 0 => to.fill(scale * row[from]),
@@ -79,13 +80,14 @@ impl Copy {
                 }
                 // As colours are: a step that the compiler knows.
                 CHANNELS => {
-                    let (whole, last) = row[from..].as_chunks::<CHANNELS>();
-                    for (to, x) in to.iter_mut().zip(whole) {
-                        *to = scale * x[0];
+                    let row = &row[from..];
+                    let vectors = to.as_chunks_mut::<LOCATIONS>().0.iter_mut().zip(row.as_chunks::<WIDTH>().0);
+                    let done = vectors.len() * LOCATIONS;
+                    for (to, x) in vectors {
+                        (0..LOCATIONS).for_each(|i| to[i] = scale * x[CHANNELS * i]);
                     }
-                    // At the end of the row, where others follow no more.
-                    if whole.len() < len {
-                        to[len - 1] = scale * last[0];
+                    for (to, x) in to[done..].iter_mut().zip(row[CHANNELS * done..].iter().step_by(CHANNELS)) {
+                        *to = scale * x;
                     }
                 }
                 _ => {
@@ -104,11 +106,11 @@ struct Work {
     /// Inputs of some rows in full, where a label is written over them.
     full: Vec<f32>,
     /// Inputs of some rows, spread out.
-    spread: Vec<f32>,
+    spread: Aligned<f32>,
     /// The same in pairs of bf16 numbers.
-    pairs: Vec<u32>,
+    pairs: Aligned<u32>,
     /// Directions by panel.
-    panels: Vec<f32>,
+    panels: Aligned<f32>,
 }
 
 static WORK: Pool<Work> = Pool::new();
@@ -191,7 +193,7 @@ impl FewChannels {
                             let from = start + c * deeper + y * down + x * right;
                             let len = (map.width - x).div_ceil(stride).min(columns.saturating_sub((x + pad) / stride));
                             let (line, column) = at(c, y + pad, x + pad);
-                            lines[line] = Some(Copy { from, step: right * stride, column, len });
+                            lines[line] = Some(Segment { from, step: right * stride, column, len });
                         }
                     }
                     for (y, x) in window_taps(side, stride, bf16) {
@@ -209,7 +211,7 @@ impl FewChannels {
                 for from in start..start + n {
                     let taps = if bf16 { 0..2 } else { 0..1 };
                     offsets.extend(taps.map(|column| Place { line: lines.len() as u32, column }));
-                    lines.push(Some(Copy { from, step: 0, column: 0, len: LOCATIONS }));
+                    lines.push(Some(Segment { from, step: 0, column: 0, len: LOCATIONS }));
                 }
             }
             start += source.len();
@@ -333,7 +335,7 @@ impl FewChannels {
     /// A number of each unit, as a matrix of one row in panels, and back.
     fn bias_panels(&self, units: &[f32]) -> Panels {
         let mut panels = Panels::zeros(1, self.taps.places.len() * WIDTH);
-        let mut values = Vec::new();
+        let mut values = Aligned::default();
         self.scatter(&[units], &mut values);
         panels.values_mut().copy_from_slice(&values);
         panels
@@ -348,53 +350,53 @@ impl FewChannels {
     }
 
     /// Spreads rows out.
-    fn spread(&self, rows: &[Row<'_>], to: &mut Vec<f32>) {
+    fn spread(&self, rows: &[Row<'_>], to: &mut Aligned<f32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len(), to, |copy, _, to| engine::vectorised!(copy.spread(rows, pitch, to)));
+        self.spread_lines(rows, rows.len(), to, |segment, _, to| engine::vectorised!(segment.spread(rows, pitch, to)));
     }
 
     /// Spreads rows out in pairs of neighbouring columns.
-    fn spread_columns(&self, rows: &[Row<'_>], to: &mut Vec<u32>) {
+    fn spread_columns(&self, rows: &[Row<'_>], to: &mut Aligned<u32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len(), to, |copy, line, to| {
+        self.spread_lines(rows, rows.len(), to, |segment, line, to| {
             line.resize(rows.len() * pitch, 0.0);
             engine::vectorised!({
-                copy.spread(rows, pitch, line);
+                segment.spread(rows, pitch, line);
                 taps::pair_columns(line, pitch, to);
             });
         });
     }
 
     /// Spreads rows out in pairs of neighbouring rows.
-    fn spread_pairs(&self, rows: &[Row<'_>], to: &mut Vec<u32>) {
+    fn spread_pairs(&self, rows: &[Row<'_>], to: &mut Aligned<u32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len().div_ceil(2), to, |copy, line, to| {
+        self.spread_lines(rows, rows.len().div_ceil(2), to, |segment, line, to| {
             line.resize(rows.len() * pitch, 0.0);
             engine::vectorised!({
-                copy.spread(rows, pitch, line);
+                segment.spread(rows, pitch, line);
                 round_rows(line, pitch, to);
             });
         });
     }
 
     /// Fills the lines of `count` rows by `fill(what a line holds, memory, the line)`.
-    fn spread_lines<T: Clone + Default + Send>(
+    fn spread_lines<T: Copy + Default + Send>(
         &self,
         rows: &[Row<'_>],
         count: usize,
-        to: &mut Vec<T>,
-        fill: impl Fn(&Copy, &mut Vec<f32>, &mut [T]) + Sync,
+        to: &mut Aligned<T>,
+        fill: impl Fn(&Segment, &mut Vec<f32>, &mut [T]) + Sync,
     ) {
         let pitch = self.taps.pitch;
-        to.resize(self.taps.length(count), T::default());
+        to.resize(self.taps.length(count));
         // What lies beyond the last line is read where a panel ends beyond the map.
         let (lines, beyond) = to.split_at_mut(self.lines.len() * count * pitch);
         beyond.fill(T::default());
         let lines = lines.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines);
         // A thread that waits takes other work: what one spreads for itself it does alone.
         let each = if rows.len() > GROUP { LINES_EACH } else { self.lines.len() };
-        lines.with_min_len(each).for_each_init(Vec::new, |memory, (to, copy)| match copy {
-            Some(copy) => fill(copy, memory, to),
+        lines.with_min_len(each).for_each_init(Vec::new, |memory, (to, segment)| match segment {
+            Some(segment) => fill(segment, memory, to),
             None => to.fill(T::default()),
         });
     }
@@ -402,8 +404,8 @@ impl FewChannels {
     /// Adds to rows of inputs `(R, I)` what spread rows hold for them: the transpose of [`FewChannels::spread`].
     fn unspread_add(&self, from: &[f32], rows: &mut [f32]) {
         let (count, pitch) = (rows.len() / self.inputs, self.taps.pitch);
-        for (line, copy) in from.chunks_exact(count * pitch).zip(&self.lines) {
-            let Some(Copy { from, step, column, len }) = *copy else { continue };
+        for (line, segment) in from.chunks_exact(count * pitch).zip(&self.lines) {
+            let Some(Segment { from, step, column, len }) = *segment else { continue };
             for (line, row) in line.chunks_exact(pitch).zip(rows.chunks_exact_mut(self.inputs)) {
                 line[column..column + len].iter().enumerate().for_each(|(i, x)| row[from + i * step] += x);
             }
@@ -420,9 +422,9 @@ impl FewChannels {
     }
 
     /// From rows `(O)` to panels `(panels, R, WIDTH)`, 0 where there is no unit.
-    fn scatter(&self, rows: &[&[f32]], panels: &mut Vec<f32>) {
+    fn scatter(&self, rows: &[&[f32]], panels: &mut Aligned<f32>) {
         let channels = self.shape.channels;
-        panels.resize(self.taps.places.len() * rows.len() * WIDTH, 0.0);
+        panels.resize(self.taps.places.len() * rows.len() * WIDTH);
         panels.par_chunks_exact_mut((rows.len() * WIDTH).max(1)).enumerate().for_each(|(j, panel)| {
             let (unit, locations, deep) = self.strip(j);
             for (to, row) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(rows) {
@@ -580,8 +582,8 @@ impl Layer for FewChannels {
             WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
                 self.scatter(&d.chunks_exact(outputs).collect::<Vec<_>>(), panels);
-                spread.clear();
-                spread.resize(self.taps.length(rows), 0.0);
+                spread.resize(self.taps.length(rows));
+                spread.fill(0.0);
                 taps::backward(&self.taps, &self.targets, panels, rows, &self.weight.value, spread);
                 self.unspread_add(spread, dx);
             });

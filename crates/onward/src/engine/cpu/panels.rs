@@ -126,6 +126,20 @@ pub fn nudge(rows: &mut [f32], amounts: &[f32; WIDTH], start: usize, bits: impl 
     }
 }
 
+/// Asks for what lies at `address`, which may be anywhere: columns of a panel, part of its rows each, are no pattern that
+/// processors expect.
+#[inline(always)]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, whatever the address; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! done while the sums are still there. Tasks are pieces of one panel; each adds its squares to a place of its own, and
 //! they are summed in panel order, so that the bits do not depend on how many threads there are.
 
-use super::panels::{Panels, WIDTH};
+use super::panels::{Panels, WIDTH, prefetch};
 use crate::engine::rectify;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -249,20 +249,6 @@ impl Task<'_, f32> {
 
 /// How many rows of weights ahead [`prefetch`] looks.
 const AHEAD: usize = 16;
-
-/// Asks for what lies at `address`, which may be anywhere: columns of a panel, part of its rows each, are no pattern that
-/// processors expect.
-#[inline(always)]
-fn prefetch(address: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, whatever the address; every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
 
 /// From a row's sums to its activities.
 #[inline(always)]

@@ -37,7 +37,8 @@ pub fn add_outer(x: &[u32], pitch: usize, reads: &[Read], d: &[[u32; WIDTH]], su
 mod x86 {
     use super::{Read, WIDTH};
     use crate::engine::cpu::bf16::x86::bf16;
-    use crate::engine::cpu::taps::{BLOCK, BLOCK_ROWS, CHANNELS, LOCATIONS, TAPS};
+    use crate::engine::cpu::panels::prefetch;
+    use crate::engine::cpu::taps::{BLOCK, BLOCK_ROWS, CHANNELS, LOCATIONS, TAPS, ahead};
     use std::arch::x86_64::{
         __m512, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_setzero_ps,
         _mm512_setzero_si512, _mm512_storeu_ps,
@@ -54,15 +55,16 @@ mod x86 {
             for tile in 0..tiles {
                 let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
                 let (x, sums) = (&x[first * pitch..], &mut sums[first..end]);
+                let ahead = ahead(BLOCK, tile);
                 match end - first {
-                    8 => add_to::<8>(x, pitch, reads, panel, sums),
-                    7 => add_to::<7>(x, pitch, reads, panel, sums),
-                    6 => add_to::<6>(x, pitch, reads, panel, sums),
-                    5 => add_to::<5>(x, pitch, reads, panel, sums),
-                    4 => add_to::<4>(x, pitch, reads, panel, sums),
-                    3 => add_to::<3>(x, pitch, reads, panel, sums),
-                    2 => add_to::<2>(x, pitch, reads, panel, sums),
-                    _ => add_to::<1>(x, pitch, reads, panel, sums),
+                    8 => add_to::<8>(x, pitch, reads, panel, ahead, sums),
+                    7 => add_to::<7>(x, pitch, reads, panel, ahead, sums),
+                    6 => add_to::<6>(x, pitch, reads, panel, ahead, sums),
+                    5 => add_to::<5>(x, pitch, reads, panel, ahead, sums),
+                    4 => add_to::<4>(x, pitch, reads, panel, ahead, sums),
+                    3 => add_to::<3>(x, pitch, reads, panel, ahead, sums),
+                    2 => add_to::<2>(x, pitch, reads, panel, ahead, sums),
+                    _ => add_to::<1>(x, pitch, reads, panel, ahead, sums),
                 }
             }
         }
@@ -76,6 +78,7 @@ mod x86 {
         pitch: usize,
         reads: &[Read],
         panel: &[[u32; WIDTH]],
+        ahead: usize,
         sums: &mut [[f32; WIDTH]],
     ) {
         let sums: &mut [[f32; WIDTH]; MR] = sums.try_into().expect("as many rows");
@@ -84,6 +87,7 @@ mod x86 {
             acc[i] = read_sums(&sums[i]);
         }
         for &Read { tap, start } in reads {
+            prefetch(panel[tap].as_ptr().wrapping_add(ahead));
             let w = vectors(&panel[tap]);
             for i in 0..MR {
                 let x = inputs(x, start + i * pitch);

@@ -4,8 +4,9 @@
 //! Inputs come spread out, line by line of their maps: what the neighbour to the right sees through a tap lies one number
 //! further on, and what the next row has there a line further on.
 
+use super::aligned::Aligned;
 use super::bf16::{Pairs, round, round_rows};
-use super::panels::{Panels, WIDTH};
+use super::panels::{Panels, WIDTH, prefetch};
 use super::product::finish;
 use super::tap_pairs;
 use super::update::{Learned, apply, or_empty};
@@ -22,10 +23,17 @@ pub const LOCATIONS: usize = 16;
 pub const CHANNELS: usize = WIDTH / LOCATIONS;
 
 /// Rows in a tile of sums, at most: with more, sums would not stay in registers.
-const ROWS: usize = 6;
+const ROWS: usize = 8;
 
 /// Taps whose weights stay in the first cache while all rows pass.
 pub(super) const BLOCK: usize = 64;
+
+/// How far ahead of a weight lies what so many taps later is needed for the same tile of sums: with each tile of rows another
+/// vector of it, for one row's worth of [`prefetch`].
+#[inline(always)]
+pub(super) fn ahead(taps: usize, tile: usize) -> usize {
+    taps * WIDTH + tile % CHANNELS * LOCATIONS
+}
 
 /// Taps in a tile of gradients.
 pub(super) const TAPS: usize = 8;
@@ -128,12 +136,13 @@ pub fn forward(
     mut each: impl FnMut(usize, &[[f32; WIDTH]]),
 ) {
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
-    let (mut reads, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
+    let (mut reads, mut answers) = (Vec::new(), Aligned::zeros(rows * WIDTH));
+    let answers = answers.as_chunks_mut().0;
     for j in 0..taps.places.len() {
         taps.reads::<1, _>(x, rows, j, &mut reads);
         let (reads, panel, bias) = (&reads[..], weight.panel(j).as_chunks().0, bias.panel(j));
-        Arch::new().dispatch(Forward { x, pitch: taps.pitch, reads, panel, bias, answers: &mut answers });
-        each(j, &answers);
+        Arch::new().dispatch(Forward { x, pitch: taps.pitch, reads, panel, bias, answers });
+        each(j, answers);
     }
 }
 
@@ -146,14 +155,15 @@ pub fn forward_pairs(
     bias: &Panels,
     mut each: impl FnMut(usize, &[[f32; WIDTH]]),
 ) {
-    let (mut reads, mut answers) = (Vec::new(), vec![[0.0; WIDTH]; rows]);
+    let (mut reads, mut answers) = (Vec::new(), Aligned::zeros(rows * WIDTH));
+    let answers = answers.as_chunks_mut().0;
     for j in 0..taps.places.len() {
         taps.reads::<2, _>(x, rows, j, &mut reads);
         answers.as_flattened_mut().fill(0.0);
-        tap_pairs::add(x, taps.pitch, &reads, weight.panel(j).as_chunks().0, &mut answers);
+        tap_pairs::add(x, taps.pitch, &reads, weight.panel(j).as_chunks().0, answers);
         let bias = Some(bias.panel(j));
         crate::engine::vectorised!(answers.iter_mut().for_each(|sums| finish(sums, 1.0, bias, true)));
-        each(j, &answers);
+        each(j, answers);
     }
 }
 
@@ -180,14 +190,17 @@ impl WithSimd for Forward<'_> {
             for tile in 0..tiles {
                 let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
                 let (x, sums) = (&x[first * pitch..], &mut answers[first..end]);
+                let ahead = ahead(BLOCK, tile);
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match end - first {
-                        6 => add::<S, 6>(simd, x, pitch, reads, panel, shift, sums),
-                        5 => add::<S, 5>(simd, x, pitch, reads, panel, shift, sums),
-                        4 => add::<S, 4>(simd, x, pitch, reads, panel, shift, sums),
-                        3 => add::<S, 3>(simd, x, pitch, reads, panel, shift, sums),
-                        2 => add::<S, 2>(simd, x, pitch, reads, panel, shift, sums),
-                        _ => add::<S, 1>(simd, x, pitch, reads, panel, shift, sums),
+                        8 => add::<S, 8>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        7 => add::<S, 7>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        6 => add::<S, 6>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        5 => add::<S, 5>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        4 => add::<S, 4>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        3 => add::<S, 3>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        2 => add::<S, 2>(simd, x, pitch, (reads, panel, ahead), shift, sums),
+                        _ => add::<S, 1>(simd, x, pitch, (reads, panel, ahead), shift, sums),
                     }
                 }
             }
@@ -203,8 +216,7 @@ fn add<S: Simd, const MR: usize>(
     simd: S,
     x: &[f32],
     pitch: usize,
-    reads: &[Read],
-    panel: &[[f32; WIDTH]],
+    (reads, panel, ahead): (&[Read], &[[f32; WIDTH]], usize),
     shift: usize,
     sums: &mut [[f32; WIDTH]],
 ) {
@@ -216,6 +228,7 @@ fn add<S: Simd, const MR: usize>(
     }
     for &Read { tap, start } in reads {
         let w = &panel[tap];
+        prefetch(w.as_ptr().wrapping_add(ahead));
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
@@ -241,7 +254,7 @@ fn add<S: Simd, const MR: usize>(
 pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
     step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, .. }| {
         taps.reads::<1, _>(x, rows, j, reads);
-        Arch::new().dispatch(Outer { x, pitch: taps.pitch, reads, d, sums });
+        Arch::new().dispatch(Outer { x, pitch: taps.pitch, reads, d, sums: sums.as_chunks_mut().0 });
     });
 }
 
@@ -249,9 +262,9 @@ pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learn
 pub fn update_pairs(taps: &Taps, x: &[u32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
     step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, pairs }| {
         taps.reads::<1, _>(x, rows.div_ceil(2), j, reads);
-        pairs.resize(rows.div_ceil(2), [0; WIDTH]);
-        crate::engine::vectorised!(round_rows(d.as_flattened(), WIDTH, pairs.as_flattened_mut()));
-        tap_pairs::add_outer(x, taps.pitch, reads, pairs, sums);
+        pairs.resize(rows.div_ceil(2) * WIDTH);
+        crate::engine::vectorised!(round_rows(d.as_flattened(), WIDTH, pairs));
+        tap_pairs::add_outer(x, taps.pitch, reads, pairs.as_chunks().0, sums.as_chunks_mut().0);
     });
 }
 
@@ -274,11 +287,11 @@ fn step_by_panel(
     let panels: Vec<_> = panels.enumerate().collect();
     panels.into_par_iter().for_each(|(j, (((value, smoothed), squared), pairs))| {
         GRADIENTS.with(|work| {
-            work.sums.clear();
-            work.sums.resize(taps.offsets.len(), [0.0; WIDTH]);
+            work.sums.resize(taps.offsets.len() * WIDTH);
+            work.sums.fill(0.0);
             gradient(j, d[j * rows * WIDTH..(j + 1) * rows * WIDTH].as_chunks().0, work);
             crate::engine::vectorised!({
-                apply(work.sums.as_flattened(), value, smoothed, squared, step);
+                apply(&work.sums, value, smoothed, squared, step);
                 if !pairs.is_empty() {
                     round_rows(value, WIDTH, pairs);
                 }
@@ -292,9 +305,9 @@ fn step_by_panel(
 struct Gradient {
     reads: Vec<Read>,
     /// Directions of two rows.
-    pairs: Vec<[u32; WIDTH]>,
+    pairs: Aligned<u32>,
     /// `(taps, WIDTH)`.
-    sums: Vec<[f32; WIDTH]>,
+    sums: Aligned<f32>,
 }
 
 static GRADIENTS: Pool<Gradient> = Pool::new();
@@ -455,15 +468,17 @@ impl Backward<'_> {
         let (rows, tiles) = (self.rows, self.rows.div_ceil(MR));
         for tile in 0..tiles {
             let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+            // The next line is mostly seen by the same panels, through the taps that follow.
+            let ahead = ahead(target.taps * target.step, tile);
             for tap in (0..target.taps).step_by(MT) {
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match end - first {
-                        6 => self.sum::<S, 6, MT>(simd, target, tap, first, shift),
-                        5 => self.sum::<S, 5, MT>(simd, target, tap, first, shift),
-                        4 => self.sum::<S, 4, MT>(simd, target, tap, first, shift),
-                        3 => self.sum::<S, 3, MT>(simd, target, tap, first, shift),
-                        2 => self.sum::<S, 2, MT>(simd, target, tap, first, shift),
-                        _ => self.sum::<S, 1, MT>(simd, target, tap, first, shift),
+                        6 => self.sum::<S, 6, MT>(simd, target, (tap, ahead), first, shift),
+                        5 => self.sum::<S, 5, MT>(simd, target, (tap, ahead), first, shift),
+                        4 => self.sum::<S, 4, MT>(simd, target, (tap, ahead), first, shift),
+                        3 => self.sum::<S, 3, MT>(simd, target, (tap, ahead), first, shift),
+                        2 => self.sum::<S, 2, MT>(simd, target, (tap, ahead), first, shift),
+                        _ => self.sum::<S, 1, MT>(simd, target, (tap, ahead), first, shift),
                     }
                 }
             }
@@ -477,7 +492,7 @@ impl Backward<'_> {
         &mut self,
         simd: S,
         target: &Target,
-        tap: usize,
+        (tap, ahead): (usize, usize),
         first: usize,
         shift: usize,
     ) {
@@ -489,6 +504,7 @@ impl Backward<'_> {
             let weights = self.weight.panel(panel).as_chunks::<WIDTH>().0;
             // Of a smaller tile the last tap again, which is not written.
             let weights: [_; MT] = std::array::from_fn(|t| &weights[own + (tap + t.min(count - 1)) * step]);
+            weights.iter().for_each(|w| prefetch(w.as_ptr().wrapping_add(ahead)));
             for c in 0..CHANNELS {
                 let at = c * LOCATIONS + shift;
                 let mut w = [simd.splat_f32s(0.0); MT];
