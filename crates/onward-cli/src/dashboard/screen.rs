@@ -274,4 +274,55 @@ mod tests {
         shared.act(Action::Checkpoint);
         assert!(controls.take_checkpoint() && !controls.take_checkpoint());
     }
+
+    /// In a terminal of its own, for which this test starts itself again.
+    #[cfg(unix)]
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_speaks() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        use rustix::termios::{LocalModes, tcgetattr};
+        use std::io::Read;
+        use std::process::Command;
+        const INSIDE: &str = "ONWARD_TEST_INSIDE_TERMINAL";
+        if std::env::var_os(INSIDE).is_some() {
+            let terminal = take_terminal();
+            _ = std::thread::spawn(|| panic!("what went wrong")).join();
+            drop(terminal);
+            return;
+        }
+
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let end = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let other = || end.try_clone().unwrap();
+        let before = tcgetattr(&end).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "dashboard::screen::tests::a_panic_gives_the_terminal_back_before_it_speaks"]);
+        command.arg("--nocapture").env(INSIDE, "1").stdin(other()).stdout(other()).stderr(other());
+        let mut child = command.spawn().unwrap();
+        drop(command); // it holds the terminal's end, too
+        let shown = std::thread::spawn({
+            let mut terminal = std::fs::File::from(terminal);
+            move || {
+                let (mut shown, mut some) = (Vec::new(), [0; 1 << 12]);
+                // An error where nobody holds the other end any more.
+                while let Ok(n @ 1..) = terminal.read(&mut some) {
+                    shown.extend_from_slice(&some[..n]);
+                }
+                String::from_utf8_lossy(&shown).into_owned()
+            }
+        });
+        assert!(child.wait().unwrap().success());
+        let after = tcgetattr(&end).unwrap();
+        drop(end);
+        let shown = shown.join().unwrap();
+        let place = |what: &str| shown.find(what).unwrap_or_else(|| panic!("{what:?} in {shown:?}"));
+        // The screen of its own is entered, left, and then there are words.
+        let places = [place("\x1b[?1049h"), place("\x1b[?1049l"), place("what went wrong")];
+        assert!(places.is_sorted(), "{shown:?}");
+        let modes = LocalModes::ICANON | LocalModes::ECHO;
+        assert_eq!((before.local_modes & modes, after.local_modes & modes), (modes, modes));
+    }
 }
