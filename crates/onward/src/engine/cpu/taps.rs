@@ -28,8 +28,8 @@ const ROWS: usize = 8;
 /// Taps whose weights stay in the first cache while all rows pass.
 pub(super) const BLOCK: usize = 64;
 
-/// How far ahead of a weight lies what so many taps later is needed for the same tile of sums: with each tile of rows another
-/// vector of it, for one row's worth of [`prefetch`].
+/// How far behind a weight lies one that is needed so many taps later. To [`prefetch`] it costs time: each tile of rows asks for
+/// one channel's.
 #[inline(always)]
 pub(super) fn ahead(taps: usize, tile: usize) -> usize {
     taps * WIDTH + tile % CHANNELS * LOCATIONS
