@@ -22,7 +22,7 @@ fn layer(precision: Precision, inputs: usize, outputs: usize) -> Box<dyn Layer> 
 fn inputs(values: &[f32], width: usize) -> Inputs<'_> {
     const ONES: [f32; 1000] = [1.0; 1000];
     let scale = &ONES[..values.len() / width];
-    Inputs { values, width, source: None, codes: None, base: None, scale }
+    Inputs::plain(values, width, scale)
 }
 
 fn forward(c: &mut Criterion) {

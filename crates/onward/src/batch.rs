@@ -220,8 +220,7 @@ impl Labelled {
     /// These rows of `batch`, with `base` as in [`Inputs::base`].
     pub fn as_inputs<'a>(&'a self, batch: &'a Batch, base: Option<&'a [f32]>) -> Inputs<'a> {
         if !self.full.is_empty() {
-            let scale = &self.scale;
-            return Inputs { values: &self.full, width: batch.width, source: None, codes: None, base: None, scale };
+            return Inputs::plain(&self.full, batch.width, &self.scale);
         }
         let classes = self.codes.len() / self.source.len().max(1);
         Inputs {
@@ -231,6 +230,7 @@ impl Labelled {
             codes: (classes > 0).then_some(Codes { values: &self.codes, classes }),
             base,
             scale: &self.scale,
+            common: None,
         }
     }
 }

@@ -83,13 +83,13 @@ impl Activity {
 
     /// This activity as the next layer's input.
     pub fn as_inputs(&self) -> Inputs<'_> {
-        Inputs { values: &self.values, width: self.width, source: None, codes: None, base: None, scale: &self.scale }
+        Inputs::plain(&self.values, self.width, &self.scale)
     }
 
     /// These rows as they were answered, before normalisation; `ones: (rows)`.
     pub fn raw<'a>(&'a self, rows: Range<usize>, ones: &'a [f32]) -> Inputs<'a> {
         let values = &self.values[rows.start * self.width..rows.end * self.width];
-        Inputs { values, width: self.width, source: None, codes: None, base: None, scale: ones }
+        Inputs::plain(values, self.width, ones)
     }
 
     /// From `∂loss/∂y` of row `r` to that of the product's result, in place: `d: (O)`.
@@ -126,6 +126,19 @@ pub struct Inputs<'a> {
     pub base: Option<&'a [f32]>,
     /// What each row is multiplied by `(R)`.
     pub scale: &'a [f32],
+    /// What rows of the same sample have in common, where that is known.
+    pub common: Option<Common<'a>>,
+}
+
+/// The first inputs of rows that show the same sample: in a recurrent network what drives the lowest layer from below, which a
+/// positive and a negative row have in common, and the rows of all labels when reading out. Every row has them in full all the
+/// same; a layer may multiply them once for each sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
+    /// How many of the first inputs.
+    pub inputs: usize,
+    /// Which sample each row shows `(R)`.
+    pub sample: &'a [u32],
 }
 
 /// A row's inputs `(I)`, and what they are multiplied by.
@@ -148,6 +161,11 @@ impl<'a> Codes<'a> {
 }
 
 impl<'a> Inputs<'a> {
+    /// Rows that share nothing: `values: (R, I)`, `scale: (R)`.
+    pub fn plain(values: &'a [f32], width: usize, scale: &'a [f32]) -> Self {
+        Inputs { values, width, source: None, codes: None, base: None, scale, common: None }
+    }
+
     /// `R`.
     pub fn rows(&self) -> usize {
         self.scale.len()

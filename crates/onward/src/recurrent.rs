@@ -6,7 +6,7 @@
 
 use crate::batch::{Batch, Label, Labelled};
 use crate::network::Network;
-use crate::pass::{Activity, Inputs};
+use crate::pass::{Activity, Common, Inputs};
 use rayon::prelude::*;
 
 /// The states of all layers for `R` rows, and the memory to move them on.
@@ -82,11 +82,12 @@ impl States {
 
     /// What layer `l` answers to its neighbours' states: what it read `(R, I)`, and its activity `(R, O)`. The batch is the one
     /// that states started from.
-    pub fn answer(&mut self, network: &Network, held: Held<'_>, l: usize) -> (Inputs<'_>, &Activity) {
+    pub fn answer<'a>(&'a mut self, network: &Network, held: Held<'a>, l: usize) -> (Inputs<'a>, &'a Activity) {
         let States { layers, x, ones, samples, answer, .. } = self;
         let below = l.checked_sub(1).map(|below| &layers[below]);
         let parts = Neighbours { network, held, samples, below, above: layers.get(l + 1), label: true };
-        let input = parts.read(l, x, ones);
+        let common = (l == 0).then_some(Common { inputs: held.batch.width, sample: held.source });
+        let input = Inputs { common, ..parts.read(l, x, ones) };
         let stage = &network.stages()[l];
         answer.resize(input.rows(), stage.layer.outputs());
         stage.layer.forward(&input, answer);
@@ -170,7 +171,7 @@ impl Neighbours<'_> {
                 from_above[class as usize] = strength;
             }
         });
-        Inputs { values: x, width, source: None, codes: None, base: None, scale: ones }
+        Inputs::plain(x, width, ones)
     }
 }
 

@@ -122,12 +122,9 @@ proptest! {
         }
         let scale: Vec<f32> = (0..rows).map(|_| 0.1 + random.random::<f32>()).collect();
         let plain = Inputs {
-            values: &values,
-            width: inputs,
             source: (classes > 0).then_some(&source[..]),
             codes: (classes > 0).then_some(Codes { values: &codes, classes }),
-            base: None,
-            scale: &scale,
+            ..Inputs::plain(&values, inputs, &scale)
         };
         // Rounding of bf16 inputs shows only in the last product: weights that have learned are not exact any more.
         let tolerance = if case.precision == Precision::Bf16 { 2e-2 } else { 2e-5 };

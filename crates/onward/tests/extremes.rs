@@ -143,7 +143,8 @@ proptest! {
         values.chunks_exact_mut(inputs).for_each(|row| row[0] = 0.0);
         let codes = [0.5, 1.0, 0.0];
         let scale = [1.0, 0.5, 2.0];
-        let x = Inputs { values: &values, width: inputs, source: Some(&[0, 1, 1]), codes: Some(Codes { values: &codes, classes: 1 }), base: None, scale: &scale };
+        let code = Some(Codes { values: &codes, classes: 1 });
+        let x = Inputs { source: Some(&[0, 1, 1]), codes: code, ..Inputs::plain(&values, inputs, &scale) };
         let mut layers: Vec<(&str, Box<dyn Layer>)> = vec![
             ("reference", engine::dense(Precision::Reference, dense.clone())),
             ("f32", engine::dense(Precision::F32, dense.clone())),

@@ -34,7 +34,7 @@ fn answers(network: &Network, x: &[f32]) -> Vec<f32> {
     let mut y = onward::pass::Activity::default();
     y.resize(1, layer.outputs());
     let scale = [1.0];
-    let x = onward::pass::Inputs { values: x, width: x.len(), source: None, codes: None, base: None, scale: &scale };
+    let x = onward::pass::Inputs::plain(x, x.len(), &scale);
     layer.forward(&x, &mut y);
     y.values
 }

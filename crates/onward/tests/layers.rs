@@ -5,7 +5,7 @@ mod common;
 
 use onward::layer::{Activation, FewChannels, Layer, Make, Plan, fields::Source};
 use onward::optimizer::Step;
-use onward::pass::{Activity, Codes, Directions, Inputs};
+use onward::pass::{Activity, Codes, Common, Directions, Inputs};
 use onward::random::stream;
 use onward::settings::{Fields, LabelPlace, LayerSettings, NegativesKind, OptimizerKind, OptimizerSettings, Precision};
 use onward::tensor::{Numbers, Tensor};
@@ -129,7 +129,7 @@ impl Case {
 
     fn inputs(&self) -> Inputs<'_> {
         let width = self.values.len() / self.scale.len();
-        Inputs { values: &self.values, width, source: None, codes: None, base: None, scale: &self.scale }
+        Inputs::plain(&self.values, width, &self.scale)
     }
 }
 
@@ -149,10 +149,7 @@ fn a_unit_depends_on_what_it_sees_and_on_nothing_else() {
             let layer = build(&plan, Precision::F32);
             let answer = |x: &[f32]| {
                 let mut y = Activity::default();
-                layer.forward(
-                    &Inputs { values: x, width: x.len(), source: None, codes: None, base: None, scale: &[1.0] },
-                    &mut y,
-                );
+                layer.forward(&Inputs::plain(x, x.len(), &[1.0]), &mut y);
                 y.values
             };
             // A bright image switches some of the units on wherever they are.
@@ -312,7 +309,7 @@ fn any_number_of_rows_fits_the_tiles_of_few_channels() {
         let counts = [1, 2, 3, 5, 6, 7, 13, 48, 49, 97, 400];
         for (precision, rows) in counts.into_iter().flat_map(|n| [(Precision::F32, n), (Precision::Bf16, n)]) {
             let (mut reference, mut fast) = (build(plan, Precision::Reference), build(plan, precision));
-            let none = Inputs { values: &[], width: plan.inputs(), source: None, codes: None, base: None, scale: &[] };
+            let none = Inputs::plain(&[], plan.inputs(), &[]);
             let mut nothing = Activity::default();
             fast.update(&none, &Directions::default(), &GRADIENT);
             fast.forward(&none, &mut nothing);
@@ -362,6 +359,46 @@ fn any_number_of_rows_fits_the_tiles_of_few_channels() {
 }
 
 #[test]
+fn what_rows_of_a_sample_have_in_common_may_be_multiplied_once() {
+    // Below what a thread answers at a time and above what is learned from at a time; samples in no order.
+    for (plan, rows) in plans().iter().flat_map(|plan| [(plan, 3), (plan, 130), (plan, 700)]) {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let tolerance = if precision == Precision::F32 { 2e-4 } else { 1e-2 };
+            let mut apart = build(plan, precision);
+            let mut together = build(plan, precision);
+            let (width, inputs) = (plan.inputs(), plan.sources[0].len());
+            let mut case = Case::new(&*apart, rows, 3).rounded();
+            let sample: Vec<u32> = (0..rows as u32).map(|r| r * r % 41 % 17).collect();
+            for r in 0..rows {
+                let first = sample.iter().position(|of| *of == sample[r]).unwrap();
+                case.values.copy_within(first * width..first * width + inputs, r * width);
+                case.scale[r] = case.scale[first];
+            }
+            case.d.shared = (0..apart.outputs()).map(|o| (o % 7) as f32 / 64.0).collect();
+            case.d.shared_rows = 0..rows / 2;
+            let x = Inputs { common: Some(Common { inputs, sample: &sample }), ..case.inputs() };
+            for _ in 0..2 {
+                let (mut expected, mut found) = (Activity::default(), Activity::default());
+                apart.forward(&case.inputs(), &mut expected);
+                together.forward(&x, &mut found);
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < tolerance * (1.0 + a.abs());
+                assert!(expected.values.iter().zip(&found.values).all(near), "{rows} rows: {precision:?} {plan:?}");
+                assert!(expected.squares.iter().zip(&found.squares).all(near), "{rows} rows: {precision:?} {plan:?}");
+                apart.update(&case.inputs(), &case.d, &GRADIENT);
+                together.update(&x, &case.d, &GRADIENT);
+            }
+            for ((name, a), (_, b)) in numbers(&*apart).iter().zip(numbers(&*together)) {
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() < f64::from(tolerance) * (1.0 + a.abs());
+                assert!(
+                    a.len() == b.len() && a.iter().zip(&b).all(near),
+                    "{name}, {rows} rows: {precision:?} {plan:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_that_share_values_and_have_codes_are_read_in_full() {
     let plan = &plans()[0];
     let mut layer = build(plan, Precision::F32);
@@ -369,16 +406,13 @@ fn rows_that_share_values_and_have_codes_are_read_in_full() {
     let mut shared = vec![0.5; plan.inputs()];
     shared[..2].fill(0.0);
     let x = Inputs {
-        values: &shared,
-        width: shared.len(),
         source: Some(&[0, 0, 0]),
         codes: Some(Codes { values: &codes, classes: 2 }),
-        base: None,
-        scale: &scale,
+        ..Inputs::plain(&shared, shared.len(), &scale)
     };
     let full = x.dense();
     assert_eq!((full[0], full[1], full[plan.inputs() + 1], full[2]), (1.0, 0.0, 2.0, values[2]));
-    let plain = Inputs { values: &full, width: plan.inputs(), source: None, codes: None, base: None, scale: &[1.0; 3] };
+    let plain = Inputs::plain(&full, plan.inputs(), &[1.0; 3]);
     let d = Directions { rows: vec![0, 2], values: vec![0.1; 2 * plan.shape.len()], ..Default::default() };
     let mut twin = build(plan, Precision::F32);
     layer.update(&x, &d, &GRADIENT);

@@ -26,7 +26,7 @@ fn fit(recipe: Recipe, data: &Dataset) -> Trainer {
 
 fn answer(layer: &dyn Layer, x: &[f32]) -> Vec<f32> {
     let mut y = Activity::default();
-    layer.forward(&Inputs { values: x, width: x.len(), source: None, codes: None, base: None, scale: &[1.0] }, &mut y);
+    layer.forward(&Inputs::plain(x, x.len(), &[1.0]), &mut y);
     y.values
 }
 

@@ -114,10 +114,7 @@ fn asked(layer: &dyn Layer) -> Vec<f32> {
         }
         let scale = vec![1.0; 2 * n];
         y.resize(2 * n, outputs);
-        layer.forward(
-            &Inputs { values: &values, width: inputs, source: None, codes: None, base: None, scale: &scale },
-            &mut y,
-        );
+        layer.forward(&Inputs::plain(&values, inputs, &scale), &mut y);
         for i in 0..n {
             for (o, (plus, minus)) in y.row(i).iter().zip(y.row(n + i)).enumerate() {
                 weights[o * inputs + from + i] = (plus - minus) / FAR;

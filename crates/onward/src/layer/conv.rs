@@ -1,7 +1,7 @@
 //! Convolution layers: all locations share their weights.
 
 use super::fields::{Field, Source, padded_field};
-use super::local::{Examples, plain, shared_row};
+use super::local::{Examples, shared_row};
 use super::{Dense, Layer, Make};
 use crate::Shape;
 use crate::engine;
@@ -126,7 +126,7 @@ impl Layer for Conv {
                 self.gather(&read, fields);
                 let scale = self.scale(&read);
                 answer.resize(scale.len(), self.channels);
-                self.layer.forward(&plain(fields, self.layer.inputs(), &scale), answer);
+                self.layer.forward(&Inputs::plain(fields, self.layer.inputs(), &scale), answer);
                 let to = y.values[rows.start * outputs..rows.end * outputs].par_chunks_mut(COPIED);
                 to.zip(answer.values.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
                 y.derivative.extend_from_slice(&answer.derivative);
@@ -148,7 +148,7 @@ impl Layer for Conv {
             for part in 0..parts {
                 let scale = self.load(&examples, part * each..((part + 1) * each).min(count), fields, directions);
                 let step = step.part(part == 0, part + 1 == parts);
-                self.layer.update(&plain(fields, self.layer.inputs(), &scale), directions, &step);
+                self.layer.update(&Inputs::plain(fields, self.layer.inputs(), &scale), directions, &step);
             }
         });
     }
@@ -164,7 +164,7 @@ impl Layer for Conv {
             let (count, each) = (examples.rows.len(), self.rows_each(PART));
             for first in (0..count).step_by(each) {
                 let scale = self.load(&examples, first..(first + each).min(count), fields, directions);
-                let fields = plain(fields, self.layer.inputs(), &scale);
+                let fields = Inputs::plain(fields, self.layer.inputs(), &scale);
                 self.layer.add_gradient(&fields, directions, gradient);
             }
         });

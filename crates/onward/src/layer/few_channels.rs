@@ -10,7 +10,7 @@ use crate::engine::cpu::aligned::Aligned;
 use crate::engine::cpu::bf16::{Pairs, round_rows};
 use crate::engine::cpu::gradient;
 use crate::engine::cpu::panels::{Panels, nudge};
-use crate::engine::cpu::taps::{self, CHANNELS, LOCATIONS, Place, Taps, Target};
+use crate::engine::cpu::taps::{self, CHANNELS, Counts, LOCATIONS, Place, Taps, Target};
 use crate::engine::cpu::update::Learned;
 use crate::engine::pool::Pool;
 use crate::error::Result;
@@ -26,6 +26,9 @@ const WIDTH: usize = CHANNELS * LOCATIONS;
 
 /// Rows that are learned from together: bounded memory.
 const ROWS: usize = 256;
+
+/// How many times as large as its map a window is at most.
+const BEYOND: usize = 4;
 
 /// Lines that a thread spreads at least.
 const LINES_EACH: usize = 16;
@@ -45,6 +48,8 @@ pub struct FewChannels {
     bf16: bool,
     /// What each line of a spread row holds, if anything.
     lines: Vec<Option<Segment>>,
+    /// Of these, and of the taps, how many are the first source's, where it is a map: what rows may have in common.
+    lowest: (usize, usize),
     taps: Taps,
     /// The way back through the taps.
     targets: Vec<Target>,
@@ -71,33 +76,35 @@ impl Segment {
         lines.fill(0.0);
         for (line, &(row, scale)) in lines.chunks_exact_mut(pitch).zip(rows) {
             let to = &mut line[column..column + len];
+            let row = &row[from..];
             match step {
-                0 => to.fill(scale * row[from]),
-                1 => {
-                    for (to, x) in to.iter_mut().zip(&row[from..from + len]) {
-                        *to = scale * x;
-                    }
-                }
-                // As colours are: a step that the compiler knows.
-                CHANNELS => {
-                    let row = &row[from..];
-                    let vectors = to.as_chunks_mut::<LOCATIONS>().0.iter_mut().zip(row.as_chunks::<WIDTH>().0);
-                    let done = vectors.len() * LOCATIONS;
-                    for (to, x) in vectors {
-                        (0..LOCATIONS).for_each(|i| to[i] = scale * x[CHANNELS * i]);
-                    }
-                    for (to, x) in to[done..].iter_mut().zip(row[CHANNELS * done..].iter().step_by(CHANNELS)) {
-                        *to = scale * x;
-                    }
-                }
+                0 => to.fill(scale * row[0]),
+                1 => to.iter_mut().zip(row).for_each(|(to, x)| *to = scale * x),
                 _ => {
-                    for (to, x) in to.iter_mut().zip(row[from..].iter().step_by(step)) {
-                        *to = scale * x;
+                    let mut done = 0;
+                    // As colours are: a step that the compiler knows.
+                    if step == CHANNELS {
+                        for (to, x) in to.as_chunks_mut::<LOCATIONS>().0.iter_mut().zip(row.as_chunks::<WIDTH>().0) {
+                            (0..LOCATIONS).for_each(|i| to[i] = scale * x[CHANNELS * i]);
+                            done += LOCATIONS;
+                        }
                     }
+                    let rest = to[done..].iter_mut().zip(row[step * done..].iter().step_by(step));
+                    rest.for_each(|(to, x)| *to = scale * x);
                 }
             }
         }
     }
+}
+
+/// Rows to be spread out, those that show the same sample one after another.
+struct Shown<'a> {
+    rows: Vec<Row<'a>>,
+    /// The first row of each sample, where they have anything in common.
+    first: Vec<Row<'a>>,
+    /// The sample of each row `(R)`, from 0 on.
+    sample: Vec<u32>,
+    counts: Counts,
 }
 
 /// What a call gathers.
@@ -159,9 +166,15 @@ impl FewChannels {
             Source::Above(_, above) => above.stride == 1 && above.pad < above.field,
             _ => true,
         };
+        // Of a window that is much larger than its map, most taps would lie beyond the edges.
+        let fits = |source: &Source| {
+            strides(source).is_none_or(|(map, _)| window(source, fields).0 <= BEYOND * map.height.min(map.width))
+        };
         let used = |size: usize, each: usize| size as f64 / (size.div_ceil(each) * each) as f64;
         let here = used(shape.width, LOCATIONS) * used(shape.channels, CHANNELS);
-        sources.iter().all(regular) && fields.pad < fields.field && here > used(shape.channels, WIDTH)
+        sources.iter().all(|source| regular(source) && fits(source))
+            && fields.pad < fields.field
+            && here > used(shape.channels, WIDTH)
     }
 
     /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity, `bf16` whether its
@@ -173,7 +186,7 @@ impl FewChannels {
         let beyond = |(side, stride, _): (usize, usize, usize)| (side - 1) / stride;
         let pitch = shape.width + maps().map(|source| beyond(window(source, fields))).max().unwrap_or(0);
         let pitch = pitch.max(LOCATIONS);
-        let (mut lines, mut offsets) = (Vec::new(), Vec::new());
+        let (mut lines, mut offsets, mut lowest) = (Vec::new(), Vec::new(), (0, 0));
         let mut start = 0;
         for source in sources {
             if let Some((map, [right, down, deeper])) = strides(source) {
@@ -200,6 +213,9 @@ impl FewChannels {
                         let (line, column) = at(c, y, x);
                         offsets.push(Place { line: line as u32, column: column as u32 });
                     }
+                }
+                if start == 0 {
+                    lowest = (lines.len(), offsets.len());
                 }
             }
             start += source.len();
@@ -239,6 +255,7 @@ impl FewChannels {
             },
             targets: Vec::new(),
             lines,
+            lowest,
         };
         for location in 0..shape.height * shape.width {
             let seen = layer.seen(location);
@@ -349,18 +366,45 @@ impl FewChannels {
         (0..self.shape.height * self.shape.width).map(|at| self.seen(at).len()).max().unwrap_or(0)
     }
 
+    /// Which sample each row shows, where this layer can make use of it.
+    fn samples<'a>(&self, x: &Inputs<'a>) -> Option<&'a [u32]> {
+        let common = x.common.filter(|common| self.lowest.0 > 0 && common.inputs == self.sources[0].len());
+        common.map(|common| common.sample)
+    }
+
+    /// `rows`, of which neighbouring ones of the same `sample` have the lowest lines in common.
+    fn shown<'a>(&self, rows: Vec<Row<'a>>, sample: Option<impl Iterator<Item = u32>>) -> Shown<'a> {
+        let Some(of) = sample else {
+            let (counts, sample) = (Counts::apart(rows.len()), vec![0; rows.len()]);
+            return Shown { rows, first: Vec::new(), sample, counts };
+        };
+        let (mut first, mut sample, mut last) = (Vec::new(), Vec::with_capacity(rows.len()), None);
+        for (row, of) in rows.iter().zip(of) {
+            if last != Some(of) {
+                first.push(*row);
+                last = Some(of);
+            }
+            sample.push(first.len() as u32 - 1);
+        }
+        let (lines, taps) = self.lowest;
+        let counts = Counts { rows: rows.len(), samples: first.len(), lines, taps };
+        Shown { rows, first, sample, counts }
+    }
+
     /// Spreads rows out.
-    fn spread(&self, rows: &[Row<'_>], to: &mut Aligned<f32>) {
+    fn spread(&self, shown: &Shown<'_>, to: &mut Aligned<f32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len(), to, |segment, _, to| engine::vectorised!(segment.spread(rows, pitch, to)));
+        self.spread_lines(shown, shown.counts, to, |segment, rows, _, to| {
+            engine::vectorised!(segment.spread(rows, pitch, to));
+        });
     }
 
     /// Spreads rows out in pairs of neighbouring columns.
-    fn spread_columns(&self, rows: &[Row<'_>], to: &mut Aligned<u32>) {
+    fn spread_columns(&self, shown: &Shown<'_>, to: &mut Aligned<u32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len(), to, |segment, line, to| {
-            line.resize(rows.len() * pitch, 0.0);
+        self.spread_lines(shown, shown.counts, to, |segment, rows, line, to| {
             engine::vectorised!({
+                line.resize(rows.len() * pitch, 0.0);
                 segment.spread(rows, pitch, line);
                 taps::pair_columns(line, pitch, to);
             });
@@ -368,37 +412,43 @@ impl FewChannels {
     }
 
     /// Spreads rows out in pairs of neighbouring rows.
-    fn spread_pairs(&self, rows: &[Row<'_>], to: &mut Aligned<u32>) {
+    fn spread_pairs(&self, shown: &Shown<'_>, to: &mut Aligned<u32>) {
         let pitch = self.taps.pitch;
-        self.spread_lines(rows, rows.len().div_ceil(2), to, |segment, line, to| {
-            line.resize(rows.len() * pitch, 0.0);
+        self.spread_lines(shown, shown.counts.in_pairs(), to, |segment, rows, line, to| {
             engine::vectorised!({
+                line.resize(rows.len() * pitch, 0.0);
                 segment.spread(rows, pitch, line);
                 round_rows(line, pitch, to);
             });
         });
     }
 
-    /// Fills the lines of `count` rows by `fill(what a line holds, memory, the line)`.
+    /// Fills the lines of as many rows as `counts` says by `fill(what a line holds, of these rows, memory, the line)`.
     fn spread_lines<T: Copy + Default + Send>(
         &self,
-        rows: &[Row<'_>],
-        count: usize,
+        shown: &Shown<'_>,
+        counts: Counts,
         to: &mut Aligned<T>,
-        fill: impl Fn(&Segment, &mut Vec<f32>, &mut [T]) + Sync,
+        fill: impl Fn(&Segment, &[Row<'_>], &mut Vec<f32>, &mut [T]) + Sync,
     ) {
         let pitch = self.taps.pitch;
-        to.resize(self.taps.length(count));
+        to.resize(self.taps.length(counts));
+        let (common, own) = self.lines.split_at(counts.lines);
+        let (to_common, rest) = to.split_at_mut(common.len() * counts.samples * pitch);
         // What lies beyond the last line is read where a panel ends beyond the map.
-        let (lines, beyond) = to.split_at_mut(self.lines.len() * count * pitch);
+        let (to_own, beyond) = rest.split_at_mut(own.len() * counts.rows * pitch);
         beyond.fill(T::default());
-        let lines = lines.par_chunks_exact_mut((count * pitch).max(1)).zip(&self.lines);
-        // A thread that waits takes other work: what one spreads for itself it does alone.
-        let each = if rows.len() > GROUP { LINES_EACH } else { self.lines.len() };
-        lines.with_min_len(each).for_each_init(Vec::new, |memory, (to, segment)| match segment {
-            Some(segment) => fill(segment, memory, to),
-            None => to.fill(T::default()),
-        });
+        for (lines, rows, count, to) in
+            [(common, &shown.first, counts.samples, to_common), (own, &shown.rows, counts.rows, to_own)]
+        {
+            let lines = to.par_chunks_exact_mut((count * pitch).max(1)).zip(lines);
+            // A thread that waits takes other work: what one spreads for itself it does alone.
+            let each = if rows.len() > GROUP { LINES_EACH } else { self.lines.len() };
+            lines.with_min_len(each).for_each_init(Vec::new, |memory, (to, segment)| match segment {
+                Some(segment) => fill(segment, rows, memory, to),
+                None => to.fill(T::default()),
+            });
+        }
     }
 
     /// Adds to rows of inputs `(R, I)` what spread rows hold for them: the transpose of [`FewChannels::spread`].
@@ -466,30 +516,30 @@ impl FewChannels {
         }
     }
 
-    /// Answers to rows from `first` on: `y: (R, O)`, `squares: (R)`, at most [`GROUP`] of them.
-    fn answer(&self, x: &Inputs<'_>, first: usize, y: &mut [f32], squares: &mut [f32]) {
-        let outputs = self.shape.len();
+    /// Answers to some rows, at most [`GROUP`] of them: which, and for each its `y: (O)` and its `Σ y²`.
+    fn answer(&self, x: &Inputs<'_>, to: &mut [(usize, (&mut [f32], &mut f32))]) {
         WORK.with(|Work { full, spread, pairs, .. }| {
-            let (count, bias) = (squares.len(), &self.bias.value);
-            let rows = x.rows_of(first..first + count, full);
+            let rows = x.rows_of(to.iter().map(|(r, _)| *r), full);
+            let shown = self.shown(rows, self.samples(x).map(|sample| to.iter().map(|(r, _)| sample[*r])));
+            let (show, bias) = ((shown.counts, &shown.sample[..]), &self.bias.value);
             let collect = |j: usize, answers: &[[f32; WIDTH]]| {
-                engine::vectorised!(for (from, y) in answers.iter().zip(y.chunks_exact_mut(outputs)) {
+                engine::vectorised!(for (from, (_, (y, _))) in answers.iter().zip(to.iter_mut()) {
                     self.collect(j, from, y);
                 });
             };
             match &self.weight.pairs {
                 None => {
-                    self.spread(&rows, spread);
-                    taps::forward(&self.taps, spread, count, &self.weight.value, bias, collect);
+                    self.spread(&shown, spread);
+                    taps::forward(&self.taps, spread, show, &self.weight.value, bias, collect);
                 }
                 Some(weight) => {
-                    self.spread_columns(&rows, pairs);
-                    taps::forward_pairs(&self.taps, pairs, count, weight, bias, collect);
+                    self.spread_columns(&shown, pairs);
+                    taps::forward_pairs(&self.taps, pairs, show, weight, bias, collect);
                 }
             }
         });
-        for (squares, y) in squares.iter_mut().zip(y.chunks_exact(outputs)) {
-            *squares = engine::vectorised!(engine::sum_of_squares(y));
+        for (_, (y, squares)) in to {
+            **squares = engine::vectorised!(engine::sum_of_squares(y));
         }
     }
 
@@ -503,22 +553,33 @@ impl FewChannels {
         (weight, bias): (&mut Learned, &mut Learned),
     ) {
         let Work { full, spread, pairs, panels } = work;
-        let shared = shared_row(x, d);
+        let (shared, samples) = (shared_row(x, d), self.samples(x));
         let Examples { rows, directions } = Examples::new(x, d, shared.as_ref(), full);
+        // The row that stands for many shows no sample.
+        let of = d
+            .rows
+            .iter()
+            .map(|&r| samples.map_or(r, |sample| sample[r as usize]))
+            .chain(shared.iter().map(|_| u32::MAX));
+        let mut examples: Vec<_> = of.zip(rows).zip(directions).collect();
+        examples.sort_by_key(|((of, _), _)| *of);
         // In parts, as many rows as fit: the smoothed gradients of the parts add up. Adam's squares would not.
-        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { rows.len().max(1) };
-        let parts = rows.len().div_ceil(each).max(1);
+        let each = if matches!(step, Step::Smoothed { .. }) { ROWS } else { examples.len().max(1) };
+        let parts = examples.len().div_ceil(each).max(1);
         for part in 0..parts {
-            let which = part * each..rows.len().min((part + 1) * each);
-            let count = which.len();
-            self.scatter(&directions[which.clone()], panels);
+            let examples = &examples[part * each..examples.len().min((part + 1) * each)];
+            let count = examples.len();
+            let (rows, directions): (Vec<_>, Vec<_>) = examples.iter().map(|((_, row), d)| (*row, *d)).unzip();
+            let shown = self.shown(rows, samples.map(|_| examples.iter().map(|((of, _), _)| *of)));
+            let show = (shown.counts, &shown.sample[..]);
+            self.scatter(&directions, panels);
             let step = step.part(part == 0, part + 1 == parts);
             if self.bf16 {
-                self.spread_pairs(&rows[which], pairs);
-                taps::update_pairs(&self.taps, pairs, count, panels, weight, &step);
+                self.spread_pairs(&shown, pairs);
+                taps::update_pairs(&self.taps, pairs, show, panels, weight, &step);
             } else {
-                self.spread(&rows[which], spread);
-                taps::update(&self.taps, spread, count, panels, weight, &step);
+                self.spread(&shown, spread);
+                taps::update(&self.taps, spread, show, panels, weight, &step);
             }
             let mut gradient = vec![0.0; self.taps.places.len() * WIDTH];
             let panels = panels.par_chunks_exact((count * WIDTH).max(1));
@@ -543,9 +604,12 @@ impl Layer for FewChannels {
 
     fn forward(&self, x: &Inputs<'_>, y: &mut Activity) {
         y.resize(x.rows(), self.shape.len());
-        let each = group(x.rows());
-        let rows = y.values.par_chunks_mut(each * self.shape.len()).zip(y.squares.par_chunks_mut(each));
-        rows.enumerate().for_each(|(i, (y, squares))| self.answer(x, i * each, y, squares));
+        let rows = y.values.chunks_exact_mut(self.shape.len()).zip(&mut y.squares);
+        let mut rows: Vec<_> = rows.enumerate().collect();
+        if let Some(sample) = self.samples(x) {
+            rows.sort_by_key(|(r, _)| sample[*r]);
+        }
+        rows.par_chunks_mut(group(x.rows())).for_each(|rows| self.answer(x, rows));
     }
 
     fn update(&mut self, x: &Inputs<'_>, d: &Directions, step: &Step) {
@@ -582,7 +646,7 @@ impl Layer for FewChannels {
             WORK.with(|Work { spread, panels, .. }| {
                 let rows = d.len() / outputs;
                 self.scatter(&d.chunks_exact(outputs).collect::<Vec<_>>(), panels);
-                spread.resize(self.taps.length(rows));
+                spread.resize(self.taps.length(Counts::apart(rows)));
                 spread.fill(0.0);
                 taps::backward(&self.taps, &self.targets, panels, rows, &self.weight.value, spread);
                 self.unspread_add(spread, dx);

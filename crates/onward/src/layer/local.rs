@@ -109,7 +109,7 @@ impl Local {
             parts.for_each_init(Scratch::default, |Scratch { x, .. }, (place, answer)| {
                 place.gather(&read, x);
                 answer.resize(rows.len(), self.channels);
-                place.layer.forward(&plain(x, place.field.len, &scale), answer);
+                place.layer.forward(&Inputs::plain(x, place.field.len, &scale), answer);
             });
             let answers = &answers[..self.places.len()];
             if answers.iter().any(|answer| !answer.derivative.is_empty()) {
@@ -154,11 +154,6 @@ impl Place {
     }
 }
 
-/// Plain rows: `width` values each, every one of them scaled.
-pub(super) fn plain<'a>(values: &'a [f32], width: usize, scale: &'a [f32]) -> Inputs<'a> {
-    Inputs { values, width, source: None, codes: None, base: None, scale }
-}
-
 impl Layer for Local {
     fn inputs(&self) -> usize {
         self.inputs
@@ -180,7 +175,7 @@ impl Layer for Local {
             let scale: Vec<f32> = examples.rows.iter().map(|row| row.1).collect();
             self.places.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (at, place)| {
                 place.load(&examples, at * channels..(at + 1) * channels, scratch);
-                place.layer.update(&plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
+                place.layer.update(&Inputs::plain(&scratch.x, place.field.len, &scale), &scratch.d, step);
             });
         });
     }
@@ -201,7 +196,7 @@ impl Layer for Local {
             places.for_each_init(Scratch::default, |scratch, (at, (place, part))| {
                 let part = part.expect("it is as long as all of them");
                 place.load(&examples, at * channels..(at + 1) * channels, scratch);
-                place.layer.add_gradient(&plain(&scratch.x, place.field.len, &scale), &scratch.d, part);
+                place.layer.add_gradient(&Inputs::plain(&scratch.x, place.field.len, &scale), &scratch.d, part);
             });
         });
     }

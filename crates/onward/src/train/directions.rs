@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn layers_that_tell_the_label_step_along_the_derivative() {
         let values: Vec<f32> = (0..12).map(|i| (i * 7 % 11) as f32 / 5.0).collect();
-        let x = Inputs { values: &values, width: 4, source: None, codes: None, base: None, scale: &[1.0; 3] };
+        let x = Inputs::plain(&values, 4, &[1.0; 3]);
         for (objective, raise) in [
             (ObjectiveSettings::PerClass, true),
             (ObjectiveSettings::PerClass, false),

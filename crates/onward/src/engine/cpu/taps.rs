@@ -65,8 +65,34 @@ pub struct Place {
     pub column: u32,
 }
 
+/// How many rows are spread out, and what those that show the same sample have in common: the first lines, of which there is one
+/// for each sample, and what the first taps see.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Rows in all.
+    pub rows: usize,
+    /// Samples that they show.
+    pub samples: usize,
+    /// Lines that they have in common.
+    pub lines: usize,
+    /// Taps that read those.
+    pub taps: usize,
+}
+
+impl Counts {
+    /// Rows that have nothing in common.
+    pub fn apart(rows: usize) -> Self {
+        Counts { rows, samples: 1, lines: 0, taps: 0 }
+    }
+
+    /// Pairs of neighbouring rows, and of samples; the last one is alone where their number is odd.
+    pub fn in_pairs(self) -> Self {
+        Counts { rows: self.rows.div_ceil(2), samples: self.samples.div_ceil(2), ..self }
+    }
+}
+
 /// Where the locations of each panel find their inputs. Spread rows lie line by line, `(lines, R, pitch)`, and some numbers
-/// after the last: what a tap reads of one row after another lies together.
+/// after the last: what a tap reads of one row after another lies together. See [`Counts`] for the first lines.
 #[derive(Clone, Debug)]
 pub struct Taps {
     /// Of each tap, for the location at 0. The first `moving` taps move along with the location, the others see the same
@@ -87,30 +113,35 @@ pub struct Taps {
 
 impl Taps {
     /// Numbers of so many spread rows, and of those that a vector of locations may read beyond the last.
-    pub fn length(&self, rows: usize) -> usize {
-        self.lines * rows * self.pitch + LOCATIONS
+    pub fn length(&self, counts: Counts) -> usize {
+        self.at(Place { line: self.lines as u32, column: 0 }, counts) + LOCATIONS
     }
 
-    /// Where number `column` of a line of the first of `rows` rows is; the next row's is `pitch` further on.
+    /// Where number `column` of a line of the first row is; the next row's is `pitch` further on.
     #[inline(always)]
-    fn at(&self, Place { line, column }: Place, rows: usize) -> usize {
-        line as usize * rows * self.pitch + column as usize
+    fn at(&self, Place { line, column }: Place, counts: Counts) -> usize {
+        let (line, common) = (line as usize, counts.lines.min(line as usize));
+        (common * counts.samples + (line - common) * counts.rows) * self.pitch + column as usize
     }
 
-    /// What the taps of panel `j`, or `EACH` of them at a time, read of the first of `rows` rows, but those that lie beyond an
-    /// edge for all its locations. None reads beyond the end of any row in `x`.
-    fn reads<const EACH: usize, T>(&self, x: &[T], rows: usize, j: usize, reads: &mut Vec<Read>) {
-        let place = self.at(self.places[j], rows);
-        let mut last = 0;
+    /// What the taps of panel `j`, or `EACH` of them at a time, read of the first row, but those that lie beyond an edge for all
+    /// its locations. None reads beyond the end of any row in `x`. Answers how many of them read what rows have in common.
+    fn reads<const EACH: usize, T>(&self, x: &[T], counts: Counts, j: usize, reads: &mut Vec<Read>) -> usize {
+        let (mut common, mut end) = (0, 0);
         reads.clear();
         for (tap, (offset, live)) in self.offsets.iter().step_by(EACH).zip(self.live_taps(j).chunks(EACH)).enumerate() {
             if live.iter().any(|live| *live != 0) {
-                let start = self.at(*offset, rows) + if tap * EACH < self.moving { place } else { 0 };
-                last = last.max(start);
+                let place = if tap * EACH < self.moving { self.places[j] } else { Place::default() };
+                let place = Place { line: offset.line + place.line, column: offset.column + place.column };
+                let (start, is_common) = (self.at(place, counts), tap * EACH < counts.taps);
+                let rows = if is_common { counts.samples } else { counts.rows };
+                end = end.max(start + (rows.max(1) - 1) * self.pitch + LOCATIONS);
+                common += usize::from(is_common);
                 reads.push(Read { tap, start });
             }
         }
-        assert!(rows == 0 || last + (rows - 1) * self.pitch + LOCATIONS <= x.len());
+        assert!(counts.rows == 0 || end <= x.len());
+        common
     }
 
     /// Of each tap of panel `j`, which places of its row are real weights.
@@ -126,70 +157,86 @@ pub(super) struct Read {
     pub start: usize,
 }
 
-/// `max(0, x W + b)` of so many spread rows, panel by panel: `each(j, answers)` gets panel `j`'s, `(R, WIDTH)`.
+/// `max(0, x W + b)` of spread rows, which show these samples `(R)`, panel by panel: `each(j, answers)` gets panel `j`'s,
+/// `(R, WIDTH)`.
 pub fn forward(
     taps: &Taps,
     x: &[f32],
-    rows: usize,
+    (counts, sample): (Counts, &[u32]),
     weight: &Panels,
     bias: &Panels,
-    mut each: impl FnMut(usize, &[[f32; WIDTH]]),
+    each: impl FnMut(usize, &[[f32; WIDTH]]),
 ) {
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
-    let (mut reads, mut answers) = (Vec::new(), Aligned::zeros(rows * WIDTH));
-    let answers = answers.as_chunks_mut().0;
-    for j in 0..taps.places.len() {
-        taps.reads::<1, _>(x, rows, j, &mut reads);
-        let (reads, panel, bias) = (&reads[..], weight.panel(j).as_chunks().0, bias.panel(j));
-        Arch::new().dispatch(Forward { x, pitch: taps.pitch, reads, panel, bias, answers });
-        each(j, answers);
-    }
+    let reads = |j: usize, reads: &mut Vec<Read>| taps.reads::<1, _>(x, counts, j, reads);
+    let add = |j: usize, reads: &[Read], sums: &mut [[f32; WIDTH]]| {
+        Arch::new().dispatch(Add { x, pitch: taps.pitch, reads, panel: weight.panel(j).as_chunks().0, sums });
+    };
+    answer(bias, (counts, sample), reads, add, each);
 }
 
 /// The same of rows in pairs of neighbouring columns, where [`has_bf16`](super::has_bf16) says so: two taps at a time.
 pub fn forward_pairs(
     taps: &Taps,
     x: &[u32],
-    rows: usize,
+    (counts, sample): (Counts, &[u32]),
     weight: &Pairs,
     bias: &Panels,
+    each: impl FnMut(usize, &[[f32; WIDTH]]),
+) {
+    let reads = |j: usize, reads: &mut Vec<Read>| taps.reads::<2, _>(x, counts, j, reads);
+    let add = |j: usize, reads: &[Read], sums: &mut [[f32; WIDTH]]| {
+        tap_pairs::add(x, taps.pitch, reads, weight.panel(j).as_chunks().0, sums);
+    };
+    answer(bias, (counts, sample), reads, add, each);
+}
+
+/// Answers of every panel, from `reads(j, …)` what panel `j`'s taps read, those first that rows of a sample have in common, and
+/// `add(j, reads, sums)` what they see.
+fn answer(
+    bias: &Panels,
+    (counts, sample): (Counts, &[u32]),
+    reads_of: impl Fn(usize, &mut Vec<Read>) -> usize,
+    add: impl Fn(usize, &[Read], &mut [[f32; WIDTH]]),
     mut each: impl FnMut(usize, &[[f32; WIDTH]]),
 ) {
-    let (mut reads, mut answers) = (Vec::new(), Aligned::zeros(rows * WIDTH));
-    let answers = answers.as_chunks_mut().0;
-    for j in 0..taps.places.len() {
-        taps.reads::<2, _>(x, rows, j, &mut reads);
-        answers.as_flattened_mut().fill(0.0);
-        tap_pairs::add(x, taps.pitch, &reads, weight.panel(j).as_chunks().0, answers);
+    assert_eq!(sample.len(), counts.rows);
+    let (mut reads, mut memory) = (Vec::new(), Aligned::zeros((counts.samples + counts.rows) * WIDTH));
+    let (common, sums) = memory.as_chunks_mut().0.split_at_mut(counts.samples);
+    for j in 0..bias.count() {
+        let split = reads_of(j, &mut reads);
+        common.as_flattened_mut().fill(0.0);
+        add(j, &reads[..split], common);
+        sums.iter_mut().zip(sample).for_each(|(sums, &sample)| *sums = common[sample as usize]);
+        add(j, &reads[split..], sums);
         let bias = Some(bias.panel(j));
-        crate::engine::vectorised!(answers.iter_mut().for_each(|sums| finish(sums, 1.0, bias, true)));
-        each(j, answers);
+        crate::engine::vectorised!(sums.iter_mut().for_each(|sums| finish(sums, 1.0, bias, true)));
+        each(j, sums);
     }
 }
 
-struct Forward<'a> {
+/// Adds to the sums of every row what some taps see.
+struct Add<'a> {
     x: &'a [f32],
     pitch: usize,
     reads: &'a [Read],
     panel: &'a [[f32; WIDTH]],
-    bias: &'a [f32],
-    answers: &'a mut [[f32; WIDTH]],
+    sums: &'a mut [[f32; WIDTH]],
 }
 
-impl WithSimd for Forward<'_> {
+impl WithSimd for Add<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { x, pitch, reads, panel, bias, answers } = self;
+        let Add { x, pitch, reads, panel, sums } = self;
         // As many rows as the registers hold, in tiles of about the same size.
         let most = if S::F32_LANES == 8 { 4 } else { ROWS };
-        let (rows, tiles) = (answers.len(), answers.len().div_ceil(most));
-        answers.as_flattened_mut().fill(0.0);
+        let (rows, tiles) = (sums.len(), sums.len().div_ceil(most));
         for reads in reads.chunks(BLOCK) {
             for tile in 0..tiles {
                 let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
-                let (x, sums) = (&x[first * pitch..], &mut answers[first..end]);
+                let (x, sums) = (&x[first * pitch..], &mut sums[first..end]);
                 let ahead = ahead(BLOCK, tile);
                 for shift in (0..LOCATIONS).step_by(S::F32_LANES) {
                     match end - first {
@@ -205,7 +252,6 @@ impl WithSimd for Forward<'_> {
                 }
             }
         }
-        answers.iter_mut().for_each(|sums| finish(sums, 1.0, Some(bias), true));
     }
 }
 
@@ -228,7 +274,9 @@ fn add<S: Simd, const MR: usize>(
     }
     for &Read { tap, start } in reads {
         let w = &panel[tap];
-        prefetch(w.as_ptr().wrapping_add(ahead));
+        if shift == 0 {
+            prefetch(w.as_ptr().wrapping_add(ahead));
+        }
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
         for c in 0..CHANNELS {
             weights[c] = S::as_simd_f32s(&w[c * LOCATIONS + shift..][..S::F32_LANES]).0[0];
@@ -250,33 +298,78 @@ fn add<S: Simd, const MR: usize>(
     }
 }
 
-/// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x` spread rows, `d: (panels, R, WIDTH)`, 0 where there is no location.
-pub fn update(taps: &Taps, x: &[f32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
-    step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, .. }| {
-        taps.reads::<1, _>(x, rows, j, reads);
-        Arch::new().dispatch(Outer { x, pitch: taps.pitch, reads, d, sums: sums.as_chunks_mut().0 });
+/// One step of `weight` along `Σ_r x_r ⊗ d_r`: `x` spread rows, which show these samples `(R)`, `d: (panels, R, WIDTH)`, 0 where
+/// there is no location.
+pub fn update(
+    taps: &Taps,
+    x: &[f32],
+    (counts, sample): (Counts, &[u32]),
+    d: &[f32],
+    weight: &mut Learned,
+    step: &Step,
+) {
+    step_by_panel(taps, sample, d, weight, step, |j, d, Gradient { reads, sums, common, .. }| {
+        let split = taps.reads::<1, _>(x, counts, j, reads);
+        by_sample(d, (counts, sample), common);
+        for (reads, d) in parts(reads, split, common, d) {
+            Arch::new().dispatch(Outer { x, pitch: taps.pitch, reads, d, sums: sums.as_chunks_mut().0 });
+        }
     });
 }
 
 /// The same where [`has_bf16`](super::has_bf16) says so, from `x` in pairs of neighbouring rows, the last one alone where their number is odd.
-pub fn update_pairs(taps: &Taps, x: &[u32], rows: usize, d: &[f32], weight: &mut Learned, step: &Step) {
-    step_by_panel(taps, rows, d, weight, step, |j, d, Gradient { reads, sums, pairs }| {
-        taps.reads::<1, _>(x, rows.div_ceil(2), j, reads);
-        pairs.resize(rows.div_ceil(2) * WIDTH);
-        crate::engine::vectorised!(round_rows(d.as_flattened(), WIDTH, pairs));
-        tap_pairs::add_outer(x, taps.pitch, reads, pairs.as_chunks().0, sums.as_chunks_mut().0);
+pub fn update_pairs(
+    taps: &Taps,
+    x: &[u32],
+    (counts, sample): (Counts, &[u32]),
+    d: &[f32],
+    weight: &mut Learned,
+    step: &Step,
+) {
+    step_by_panel(taps, sample, d, weight, step, |j, d, Gradient { reads, sums, common, pairs }| {
+        let split = taps.reads::<1, _>(x, counts.in_pairs(), j, reads);
+        by_sample(d, (counts, sample), common);
+        for (reads, d) in parts(reads, split, common, d) {
+            pairs.resize(d.len().div_ceil(2) * WIDTH);
+            crate::engine::vectorised!(round_rows(d.as_flattened(), WIDTH, pairs));
+            tap_pairs::add_outer(x, taps.pitch, reads, pairs.as_chunks().0, sums.as_chunks_mut().0);
+        }
     });
+}
+
+/// The sum of the directions of each sample's rows `(S, WIDTH)`, nothing where rows have nothing in common.
+fn by_sample(d: &[[f32; WIDTH]], (counts, sample): (Counts, &[u32]), sums: &mut Aligned<f32>) {
+    sums.resize(if counts.taps > 0 { counts.samples * WIDTH } else { 0 });
+    sums.fill(0.0);
+    let sums = sums.as_chunks_mut::<WIDTH>().0;
+    if !sums.is_empty() {
+        crate::engine::vectorised!(for (d, &sample) in d.iter().zip(sample) {
+            sums[sample as usize].iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
+        });
+    }
+}
+
+/// What taps read and the directions that go with it: first what rows of a sample have in common, then the rest.
+fn parts<'a>(
+    reads: &'a [Read],
+    split: usize,
+    common: &'a [f32],
+    d: &'a [[f32; WIDTH]],
+) -> impl Iterator<Item = (&'a [Read], &'a [[f32; WIDTH]])> {
+    let parts = [(&reads[..split], common.as_chunks().0), (&reads[split..], d)];
+    parts.into_iter().filter(|(reads, _)| !reads.is_empty())
 }
 
 /// The optimiser's step of every panel along the gradient that `gradient(j, d, …)` adds up, with `d: (R, WIDTH)` of panel `j`.
 fn step_by_panel(
     taps: &Taps,
-    rows: usize,
+    sample: &[u32],
     d: &[f32],
     weight: &mut Learned,
     step: &Step,
     gradient: impl Fn(usize, &[[f32; WIDTH]], &mut Gradient) + Sync,
 ) {
+    let rows = sample.len();
     assert_eq!(d.len(), taps.places.len() * rows * WIDTH);
     weight.prepare(step);
     let count = weight.value.count();
@@ -304,6 +397,8 @@ fn step_by_panel(
 #[derive(Debug, Default)]
 struct Gradient {
     reads: Vec<Read>,
+    /// The sums of the directions of rows that have something in common.
+    common: Aligned<f32>,
     /// Directions of two rows.
     pairs: Aligned<u32>,
     /// `(taps, WIDTH)`.
@@ -433,7 +528,7 @@ impl Taps {
 /// `dx[taps] += Σ W d`: the transpose of the product, for `dx` spread rows and `d: (panels, R, WIDTH)`, 0 where there is no
 /// location.
 pub fn backward(taps: &Taps, targets: &[Target], d: &[f32], rows: usize, weight: &Panels, dx: &mut [f32]) {
-    assert_eq!((d.len(), dx.len()), (taps.places.len() * rows * WIDTH, taps.length(rows)));
+    assert_eq!((d.len(), dx.len()), (taps.places.len() * rows * WIDTH, taps.length(Counts::apart(rows))));
     assert_eq!((weight.inputs(), weight.count()), (taps.offsets.len(), taps.places.len()));
     Arch::new().dispatch(Backward { targets, d, rows, weight, pitch: taps.pitch, dx });
 }
@@ -504,7 +599,9 @@ impl Backward<'_> {
             let weights = self.weight.panel(panel).as_chunks::<WIDTH>().0;
             // Of a smaller tile the last tap again, which is not written.
             let weights: [_; MT] = std::array::from_fn(|t| &weights[own + (tap + t.min(count - 1)) * step]);
-            weights.iter().for_each(|w| prefetch(w.as_ptr().wrapping_add(ahead)));
+            if shift == 0 {
+                weights.iter().for_each(|w| prefetch(w.as_ptr().wrapping_add(ahead)));
+            }
             for c in 0..CHANNELS {
                 let at = c * LOCATIONS + shift;
                 let mut w = [simd.splat_f32s(0.0); MT];

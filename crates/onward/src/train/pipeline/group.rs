@@ -99,7 +99,7 @@ impl Group {
             let (source, mut scale) = (vec![0; self.batch], vec![0.0; self.batch]);
             scale[0] = 1.0;
             let (width, source) = (seen.len(), Some(&source[..]));
-            let x = Inputs { values: seen, width, source, codes: None, base: None, scale: &scale };
+            let x = Inputs { source, ..Inputs::plain(seen, width, &scale) };
             let d = Directions { shared, shared_rows: 0..self.batch, ..Default::default() };
             if !d.shared.is_empty() {
                 layer.add_gradient(&x, &d, gradient);

@@ -161,7 +161,7 @@ impl Rows {
     }
 
     fn as_inputs(&self, width: usize) -> Inputs<'_> {
-        Inputs { values: &self.values, width, source: None, codes: None, base: None, scale: &self.scale }
+        Inputs::plain(&self.values, width, &self.scale)
     }
 }
 

@@ -89,7 +89,7 @@ impl Learner {
         verdict.goodness.clear();
         for (l, stage) in stages.iter_mut().enumerate() {
             let width = moments.read(l, &bottom);
-            let x = Inputs { values: &moments.x, width, source: None, codes: None, base: None, scale: &[1.0; ROWS] };
+            let x = Inputs::plain(&moments.x, width, &[1.0; ROWS]);
             let y = &mut moments.answer;
             stage.layer.forward(&x, y);
             check_finite(y, l, *steps)?;

@@ -43,7 +43,7 @@ mod tests {
             let mut x: Vec<f32> = (0..inputs).map(|_| random.random_range(-1.0..1.0)).collect();
             let length = (crate::engine::sum_of_squares(&x) / inputs as f32).sqrt();
             x.iter_mut().for_each(|x| *x /= length); // |x̂|² = I
-            let x = Inputs { values: &x, width: inputs, source: None, codes: None, base: None, scale: &[1.0] };
+            let x = Inputs::plain(&x, inputs, &[1.0]);
             let goal = random.random_range(0.01..500.0f32);
             let layers: [Box<dyn Layer>; 2] =
                 [Box::new(RowDense::new(dense.clone())), Box::new(ReferenceDense::new(dense))];
@@ -67,7 +67,7 @@ mod tests {
     fn a_layer_that_is_off_stays_as_it_is() {
         let dense = Dense { inputs: 1, outputs: 2, activation: Activation::Relu, bias: false, weights: vec![-1.0; 2] };
         let mut layer = RowDense::new(dense);
-        let x = Inputs { values: &[1.0], width: 1, source: None, codes: None, base: None, scale: &[1.0] };
+        let x = Inputs::plain(&[1.0], 1, &[1.0]);
         let mut y = Activity::default();
         layer.forward(&x, &mut y);
         one_step(&mut layer, &x, &y, 5.0, &mut Directions::default());
