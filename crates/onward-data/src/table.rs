@@ -1,6 +1,7 @@
 //! CSV: a sample a line, numbers, and a label: the column named `label`, `class` or `target`, or the last one.
 
 use crate::error::{Error, Result, dataset};
+use crate::records::is_missing;
 use onward::{Dataset, Shape, Values};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -29,8 +30,9 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
             }
             let named = record.iter().position(|name| LABEL_NAMES.contains(&name.to_lowercase().as_str()));
             label_column = named.or((features != Some(width)).then(|| width - 1));
-            let is_header =
-                record.iter().enumerate().any(|(c, field)| Some(c) != label_column && field.parse::<f32>().is_err());
+            // A number that is missing is no name.
+            let is_name = |field: &str| field.parse::<f32>().is_err() && !is_missing(field);
+            let is_header = record.iter().enumerate().any(|(c, field)| Some(c) != label_column && is_name(field));
             if is_header || named.is_some() {
                 continue;
             }

@@ -156,6 +156,7 @@ fn csv_files_and_refusals() {
     let last = open(&put(&folder, "last.csv", "1, 2, 10\n3, 4, 9\n5, 6, 10\n")).unwrap().train;
     assert_eq!((last.classes(), last.labels()), (&["9".to_string(), "10".into()][..], &[1, 0, 1][..]));
 
+    refused(&put(&folder, "missing.csv", "5.1,?,1.4,a\n4.9,3.0,1.4,b\n"), "line 1, column 2: found \"?\"");
     refused(&put(&folder, "nan.csv", "x,label\n1,a\nNaN,b\n"), "line 3, column 1: found \"NaN\"");
     refused(&put(&folder, "text.csv", "x,label\n1,a\noops,b\n"), "line 3, column 1: found \"oops\"");
     refused(&put(&folder, "inf.csv", "1,a\n1e999,b\n"), "found \"1e999\"");

@@ -15,7 +15,7 @@
 use crate::dataset::Shape;
 use crate::error::{Error, Result};
 use crate::network::{Network, plan};
-use crate::settings::Recipe;
+use crate::settings::{ObjectiveSettings, Recipe, Rule};
 use crate::tensor::{Numbers, Tensor, Tensors};
 use crate::train::{Position, Totals, Trainer};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -201,6 +201,10 @@ pub fn different_tensors(one: impl AsRef<Path>, other: impl AsRef<Path>) -> Resu
     Ok(names.into_iter().filter(differs).cloned().collect())
 }
 
+/// What is in no file may take so many numbers in memory for each one that is there, or that there would be in a large file.
+const UNSTORED: usize = 64;
+const MANY: usize = 1 << 18;
+
 /// A checkpoint's contents.
 struct File {
     metadata: Metadata<'static>,
@@ -223,23 +227,55 @@ impl File {
         }
         let shape = Shape { channels, height, width };
         let recipe = self.metadata.recipe.clone().into_owned().check()?;
-        // A recipe may ask for anything; the tensors say what is really there, so nothing is allocated on its word alone.
-        for (l, plan) in plan(&recipe, shape, self.metadata.classes.len())?.iter().enumerate() {
-            Tensors(&self.tensors).f32(&format!("layers.{l}.peer.mean"), &[plan.shape.len()])?;
-            let part = format!("layers.{l}.");
-            let of_layer = self.tensors.iter().filter(|t| t.name.starts_with(&part));
-            let found = of_layer.map(|t| t.shape.iter().product::<usize>()).sum::<usize>();
-            let expected = plan.parameters();
-            if found < expected {
-                return Err(Error::Data(format!(
-                    "layer {l} has {expected} parameters with samples of {shape}, but the file holds {found} numbers for it"
-                )));
-            }
-        }
+        self.check_sizes(&recipe, shape)?;
         let mut network = Network::new(recipe, shape, &self.metadata.classes)?;
         self.fill(&mut network)?;
         network.allow_programs(false);
         Ok(network)
+    }
+
+    /// A recipe may ask for anything, for any number of classes; the tensors say what is really there, so nothing is allocated on
+    /// its word alone.
+    fn check_sizes(&self, recipe: &Recipe, shape: Shape) -> Result<()> {
+        let (classes, plans) = (self.metadata.classes.len(), plan(recipe, shape, self.metadata.classes.len())?);
+        let size = |tensor: &Tensor| tensor.shape.iter().product::<usize>();
+        let holds = |part: String, what: String, expected: usize| {
+            let found = self.tensors.iter().filter(|t| t.name.starts_with(&part)).map(size).sum::<usize>();
+            if found >= expected {
+                return Ok(());
+            }
+            Err(Error::Data(format!("{what} has {expected} parameters, but the file holds {found} numbers for it")))
+        };
+        let all: usize = self.tensors.iter().map(size).sum();
+        let learners = plans.iter().filter(|plan| plan.learns()).count();
+        let mut skipped = recipe.readout.skip.min(learners.saturating_sub(1));
+        for (l, plan) in plans.iter().enumerate() {
+            let (units, unstored) = (plan.shape.len(), plan.unstored());
+            Tensors(&self.tensors).f32(&format!("layers.{l}.peer.mean"), &[units])?;
+            holds(format!("layers.{l}."), format!("layer {l}, with samples of {shape},"), plan.parameters())?;
+            if unstored / UNSTORED > all.max(MANY) {
+                return Err(Error::Data(format!(
+                    "layer {l} takes {unstored} numbers that are in no file, which has {all}: expected at most {UNSTORED} times as many"
+                )));
+            }
+            if !plan.learns() {
+                continue;
+            }
+            if recipe.objective == ObjectiveSettings::MonoForward && recipe.rule == Rule::ForwardForward {
+                holds(format!("scores.{l}."), format!("layer {l}'s scores of {classes} classes"), units * classes)?;
+            }
+            match skipped {
+                0 if recipe.head.enabled => {
+                    holds(
+                        format!("head.{l}."),
+                        format!("the head's part for layer {l} and {classes} classes"),
+                        units * classes,
+                    )?;
+                }
+                _ => skipped = skipped.saturating_sub(1),
+            }
+        }
+        Ok(())
     }
 
     fn fill(&self, network: &mut Network) -> Result<()> {

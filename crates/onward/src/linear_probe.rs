@@ -42,16 +42,13 @@ impl Network {
     /// networks, whose layers answer differently at each moment.
     pub fn linear_probe(&self, train: &Dataset, test: &Dataset, settings: ProbeSettings) -> Result<Vec<f64>> {
         for data in [train, test] {
-            if data.shape() != self.shape() || data.classes().len() != self.classes() || data.labels().is_empty() {
-                let (shape, classes) = (data.shape(), data.classes().len());
+            if data.labels().is_empty() {
                 return Err(Error::Data(format!(
-                    "found {} samples of {shape} with {} labels in {classes} classes, expected labelled ones of {} in {}",
-                    data.len(),
-                    data.labels().len(),
-                    self.shape(),
-                    self.classes()
+                    "found {} samples without labels, expected labelled ones",
+                    data.len()
                 )));
             }
+            self.check_same_kind(data)?;
         }
         if self.is_recurrent() {
             return Err(Error::Data(

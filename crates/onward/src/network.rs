@@ -143,11 +143,11 @@ impl Network {
         Ok(())
     }
 
-    /// Gives every layer a goodness of the caller's own; threshold, sign and temperature stay the recipe's.
+    /// Gives every layer that learns a goodness of the caller's own; threshold, sign and temperature stay the recipe's.
     pub fn set_goodness(&mut self, goodness: Arc<dyn Goodness>) {
         let settings = self::goodness(&self.recipe, self.classes());
         self.own = true;
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut().filter(|stage| stage.layer.learns()) {
             stage.measure = stage.measure.with_goodness(goodness.clone(), &settings);
         }
     }
@@ -273,6 +273,16 @@ impl Network {
         }
     }
 
+    /// Refuses samples of another shape, or of other classes or in another order.
+    pub(crate) fn check_same_kind(&self, data: &Dataset) -> Result<()> {
+        self.check_shape(data)?;
+        if data.classes() == self.class_names() {
+            return Ok(());
+        }
+        let (found, expected) = (data.classes().join(", "), self.class_names().join(", "));
+        Err(Error::Data(format!("the data's classes are {found}; expected the network's, in their order: {expected}")))
+    }
+
     /// The readouts that this network offers.
     pub fn readouts(&self) -> Vec<Readout> {
         let goodness = self.recipe.rule == Rule::ForwardForward;
@@ -297,6 +307,11 @@ impl Network {
     /// Whether training needs labels.
     pub(crate) fn needs_labels(&self) -> bool {
         self.sees_labels() || self.scores_classes() || self.head.is_some()
+    }
+
+    /// Whether positive rows are what neutral ones would be: no label goes in, and no unit is silenced.
+    pub(crate) fn positives_are_neutral(&self) -> bool {
+        self.label_width() == 0 && self.recipe.network.dropout == 0.0
     }
 
     pub(crate) fn label_place(&self) -> LabelPlace {

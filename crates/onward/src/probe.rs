@@ -48,14 +48,10 @@ impl Network {
     /// [`Error::Data`] where the samples have another shape or other classes than the network's.
     pub fn probe(&self, data: &Dataset) -> Result<Probe> {
         let unlabelled = (self.sees_labels() || self.scores_classes()) && data.labels().is_empty();
-        if data.shape() != self.shape() || data.classes().len() != self.classes() || unlabelled {
-            let (shape, classes) = (data.shape(), data.classes().len());
-            return Err(Error::Data(format!(
-                "found samples of {shape} in {classes} classes, expected labelled ones of {} in {}",
-                self.shape(),
-                self.classes()
-            )));
+        if unlabelled {
+            return Err(Error::Data("found samples without labels, expected labelled ones".into()));
         }
+        self.check_same_kind(data)?;
         if self.recipe().rule != Rule::ForwardForward {
             return Ok(Probe::default());
         }
@@ -337,6 +333,6 @@ mod tests {
         let values = Values::Floats(vec![0.0; 4]);
         let data = Dataset::new(Shape::features(4), values, vec![0], vec!["a".into(), "b".into()]).unwrap();
         let refused = network(&[8]).probe(&data).unwrap_err().to_string();
-        assert_eq!(refused, "found samples of 1×1×4 in 2 classes, expected labelled ones of 1×1×6 in 3");
+        assert_eq!(refused, "the data's samples are 1×1×4, the network expects 1×1×6");
     }
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{patterns, recipe};
+use onward::layer::process::Process;
 use onward::settings::{BlackBoxSettings, Frames, LayerSettings, Precision, ProcessSettings, Rule};
 use onward::{Dataset, Event, Flow, Network, Readout, Recipe, Trainer};
 use std::collections::BTreeMap;
@@ -107,6 +108,18 @@ fn a_program_is_a_layer_too() {
     network.allow_programs(true);
     let expected = trainer.network().predict(&data, Readout::OnePass).unwrap();
     assert_eq!(network.predict(&data, Readout::OnePass).unwrap(), expected);
+}
+
+#[test]
+fn a_program_that_answers_and_reads_no_further_is_not_waited_for() {
+    // More than a pipe holds: 64 KiB.
+    let script = r"printf '\1\0\0\0\1\0\0\0\0\0\0\0'; exec sleep 60";
+    let BlackBoxSettings::Process(settings) = program(script, 1, Frames::Binary, 0.5) else { unreachable!() };
+    let (program, mut answer) = (Process::new(settings), [7.0]);
+    program.answer(&vec![1.0; 100_000], 100_000, &mut answer);
+    let fault = program.fault().unwrap();
+    assert!(fault.contains("answered, but did not read all it was sent within 0.5 seconds"), "{fault}");
+    assert_eq!(answer, [0.0]);
 }
 
 #[test]

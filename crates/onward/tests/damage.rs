@@ -5,10 +5,11 @@ mod common;
 
 use common::{patterns, recipe};
 use onward::checkpoint::{Info, newest, previous, remove_leftovers, remove_leftovers_in, set_aside, write_atomically};
-use onward::settings::{OptimizerKind, Precision};
+use onward::settings::{BlackBoxSettings, Fields, LayerSettings, OptimizerKind, Precision};
 use onward::train::stream::{Learner, StreamSettings};
-use onward::{Error, Event, Flow, Network, Trainer};
+use onward::{Dataset, Error, Event, Flow, Network, Shape, Trainer, Values};
 use proptest::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -266,14 +267,81 @@ fn samples_larger_than_the_file_has_weights_for_are_refused() {
     // 2³² − 1 values and more: nothing is allocated on a file's word.
     for (shape, parameters) in [("1,1,2400", "19208"), ("1,65535,65537", "34359738368")] {
         let few = refused(shape);
-        assert!(
-            few.contains(&format!("layer 0 has {parameters} parameters")) && few.contains("the file holds"),
-            "{few}"
-        );
+        let expected = format!("layer 0, with samples of {}, has {parameters} parameters", shape.replace(',', "×"));
+        assert!(few.contains(&expected) && few.contains("the file holds"), "{few}");
     }
     for shape in ["1,65536,65536", "4294967296,4294967296,4294967296"] {
         assert!(refused(shape).contains("values are too large"), "{shape}");
     }
+}
+
+/// A file of the recipe, the shape and the classes that are in another one, with changes, and of zeros.
+fn crafted(whole: &[u8], changes: &[(&str, &str)], tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&whole[8..][..length]).unwrap();
+    let mut metadata = header["__metadata__"]["onward"].as_str().unwrap().to_owned();
+    for (from, to) in changes.iter().chain(&[(r#","checksum":"#, r#","chequers":"#)]) {
+        assert_eq!(metadata.matches(from).count(), 1, "{from} in {metadata}");
+        metadata = metadata.replace(from, to);
+    }
+    let zeros = vec![0; 4 << 20];
+    let view = |shape: &[usize]| {
+        TensorView::new(Dtype::F32, shape.to_vec(), &zeros[..4 * shape.iter().product::<usize>()]).unwrap()
+    };
+    let views = tensors.iter().map(|(name, shape)| (*name, view(shape)));
+    safetensors::serialize(views, Some([("onward".to_owned(), metadata)].into())).unwrap()
+}
+
+#[test]
+fn readouts_of_more_classes_than_the_file_has_weights_for_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    let names = |n: usize| (0..n).map(|n| format!(r#",\"{n}\""#)).collect::<String>();
+    let to = format!(r#"\"c\"{}]"#, names(40_000));
+    std::fs::write(&path, edited(&TRAINER, r#"\"c\"]"#, &to)).unwrap();
+    let error = Network::load(&path).unwrap_err().to_string();
+    let expected =
+        "the head's part for layer 1 and 40003 classes has 320024 parameters, but the file holds 48 numbers for it";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn boxes_and_fields_that_would_take_much_more_memory_than_the_file_are_refused() {
+    let mut recipe = recipe(Precision::F32, &[]);
+    recipe.network.layers = vec![LayerSettings::BlackBox(BlackBoxSettings::Random), 1.into()];
+    let mixing = saved(&Trainer::new(recipe.clone(), &patterns(60)).unwrap());
+    recipe.network.layers = vec![LayerSettings::Conv(Fields { channels: 1, field: 3, stride: 1, pad: 2 }), 1.into()];
+    let image =
+        Dataset::new(Shape::image(1, 3, 3), Values::Floats(vec![0.5; 540]), vec![0; 60], vec!["a".into(), "b".into()]);
+    let looking = saved(&Trainer::new(recipe, &image.unwrap()).unwrap());
+    let refused = |whole: &[u8], changes: &[(&str, &str)], tensors: &[(&str, &[usize])]| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last");
+        std::fs::write(&path, crafted(whole, changes, tensors)).unwrap();
+        Network::load(&path).unwrap_err().to_string()
+    };
+    let n: usize = 200_000;
+    let error = refused(
+        &mixing,
+        &[(r#""shape":[1,1,24]"#, r#""shape":[1,1,200000]"#)],
+        &[
+            ("layers.0.peer.mean", &[n]),
+            ("layers.1.peer.mean", &[1]),
+            ("layers.1.weight", &[1, n]),
+            ("layers.1.bias", &[1]),
+        ],
+    );
+    assert!(error.contains("layer 0 takes 40000000000 numbers that are in no file, which has 400002"), "{error}");
+    let error = refused(
+        &looking,
+        &[
+            (r#""shape":[1,3,3]"#, r#""shape":[1,500,500]"#),
+            (r#""field":3"#, r#""field":500"#),
+            (r#""pad":2"#, r#""pad":250"#),
+        ],
+        &[("layers.0.peer.mean", &[501 * 501]), ("layers.0.weight", &[1, 250_001])],
+    );
+    assert!(error.contains("layer 0 takes 753003000 numbers that are in no file"), "{error}");
 }
 
 #[test]

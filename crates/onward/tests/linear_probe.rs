@@ -52,5 +52,5 @@ fn other_samples_are_refused() {
         vec!["a".into(), "b".into()],
     );
     let refused = network.linear_probe(&data, &other.unwrap(), ProbeSettings::default()).unwrap_err().to_string();
-    assert_eq!(refused, "found 1 samples of 1×1×2 with 1 labels in 2 classes, expected labelled ones of 1×1×24 in 3");
+    assert_eq!(refused, "the data's samples are 1×1×2, the network expects 1×1×24");
 }

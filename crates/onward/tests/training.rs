@@ -4,12 +4,13 @@ mod common;
 
 use common::{patterns, recipe};
 use onward::checkpoint::Info;
-use onward::negatives::{Negative, Negatives, Positive, Uniform};
+use onward::negatives::{Generated, Negative, Negatives, Positive, Uniform};
 use onward::random::Random;
 use onward::settings::{
     ActivationKind, Fields, GoodnessKind, HeadMemory, LabelPlace, LayerSettings, NegativesKind, Normalization,
     ObjectiveSettings, OptimizerKind, Order, Precision, Raise,
 };
+use onward::tensor::Numbers;
 use onward::{Dataset, Error, Event, Flow, Network, Readout, Recipe, Trainer, Values};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -140,16 +141,69 @@ fn every_recipe_learns() {
 #[test]
 fn a_head_that_watches_learns_as_one_with_a_pass_of_its_own() {
     let data = patterns(300);
-    let head = |memory| {
-        let mut recipe = recipe(Precision::F32, &[40, 40, 40]);
-        (recipe.network.label, recipe.negatives.kind) = (LabelPlace::None, NegativesKind::Hybrid);
-        recipe.head.memory = memory;
-        trained(recipe, &data).network().predict(&data, Readout::OnePass).unwrap().probabilities
+    // With dropout, positive rows are no neutral ones any more, and the head has a pass of its own.
+    for dropout in [0.0, 0.2] {
+        let head = |memory| {
+            let mut recipe = recipe(Precision::F32, &[40, 40, 40]);
+            (recipe.network.label, recipe.negatives.kind) = (LabelPlace::None, NegativesKind::Hybrid);
+            (recipe.network.dropout, recipe.head.memory) = (dropout, memory);
+            trained(recipe, &data).network().predict(&data, Readout::OnePass).unwrap().probabilities
+        };
+        let (keep, recompute) = (head(HeadMemory::Keep), head(HeadMemory::Recompute));
+        let furthest = keep.iter().zip(&recompute).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest < 1e-5, "probabilities differ by {furthest}");
+        assert!(keep.iter().any(|p| *p > 0.9), "it learned something");
+    }
+}
+
+#[test]
+fn with_greedy_order_adam_starts_anew_for_every_layer() {
+    let data = patterns(300);
+    let mut recipe = recipe(Precision::F32, &[20, 20]);
+    (recipe.optimizer.kind, recipe.optimizer.rate) = (OptimizerKind::Adam, 0.01);
+    (recipe.training.order, recipe.training.epochs) = (Order::Greedy, 2);
+    (recipe.optimizer.weight_cost, recipe.negatives.kind) = (0.0, NegativesKind::Uniform);
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    let mut until = |step| {
+        let stop = &mut |_: Event<'_>, trainer: &Trainer| {
+            if trainer.position().step < step { Flow::Continue } else { Flow::Stop }
+        };
+        trainer.fit(&data, stop).unwrap();
+        let Numbers::F32(weights) = trainer.network().stages()[1].layer.tensors().remove(0).numbers else { panic!() };
+        weights
     };
-    let (keep, recompute) = (head(HeadMemory::Keep), head(HeadMemory::Recompute));
-    let furthest = keep.iter().zip(&recompute).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(furthest < 1e-5, "probabilities differ by {furthest}");
-    assert!(keep.iter().any(|p| *p > 0.9), "it learned something");
+    // Ten steps in an epoch, two epochs of the first layer. Adam's first step takes every weight as far as the rate, and none further.
+    let (before, after) = (until(20), until(21));
+    let furthest = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!((0.0099..0.0101).contains(&furthest), "the first step took a weight {furthest} far");
+}
+
+#[test]
+fn training_may_go_on_with_other_data() {
+    let (many, few) = (patterns(300), patterns(90));
+    for order in [Order::Simultaneous, Order::Pipelined] {
+        let mut recipe = recipe(Precision::F32, &[8, 8]);
+        (recipe.training.order, recipe.negatives.kind) = (order, NegativesKind::Uniform);
+        let mut trainer = Trainer::new(recipe, &many).unwrap();
+        let stop = &mut |_: Event<'_>, trainer: &Trainer| {
+            if trainer.position().step_of_epoch < 1 { Flow::Continue } else { Flow::Stop }
+        };
+        trainer.fit(&many, stop).unwrap();
+        trainer.fit(&few, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+        assert!(trainer.is_done());
+    }
+}
+
+#[test]
+fn texts_of_its_own_are_there_whoever_asks() {
+    // A recipe that does not know the source: in a pipeline nobody asks.
+    let mut recipe = recipe(Precision::F32, &[8, 8]);
+    (recipe.training.order, recipe.negatives.kind) = (Order::Pipelined, NegativesKind::Uniform);
+    let data = patterns(60);
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    trainer.set_negatives(Box::new(Generated::new(true)));
+    trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+    assert!(trainer.is_done());
 }
 
 /// Wrong labels, and how many probabilities it was given: of the batch, and of what it asked about.

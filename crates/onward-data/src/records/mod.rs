@@ -9,6 +9,7 @@ mod json;
 mod text;
 
 pub use columns::{Columns, LabelColumn};
+pub(crate) use text::is_missing;
 
 use crate::error::{Error, Result};
 use columns::{Layout, Range};

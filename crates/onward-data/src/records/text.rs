@@ -177,7 +177,7 @@ impl<R: Read> Records<R> {
     }
 }
 
-fn is_missing(text: &str) -> bool {
+pub(crate) fn is_missing(text: &str) -> bool {
     MISSING.iter().any(|missing| text.eq_ignore_ascii_case(missing))
 }
 

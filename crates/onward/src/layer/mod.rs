@@ -254,6 +254,24 @@ impl Plan {
         }
     }
 
+    /// About how many numbers it will take that no checkpoint holds: the weights of a random box, and where each location of a
+    /// convolution finds what it sees.
+    pub(crate) fn unstored(&self) -> usize {
+        match &self.settings {
+            LayerSettings::BlackBox(BlackBoxSettings::Random) => self.inputs().saturating_mul(self.inputs()),
+            LayerSettings::Conv(fields) => {
+                let lines = |source: &Source| match source {
+                    Source::Whole(_) => 1,
+                    Source::Planes(shape) => fields.field * shape.channels,
+                    Source::Locations(_) | Source::Above(..) => fields.field,
+                };
+                let runs = self.sources.iter().map(lines).fold(0, usize::saturating_add);
+                self.units().0.saturating_mul(runs).saturating_mul(size_of::<fields::Run>() / size_of::<f32>())
+            }
+            _ => 0,
+        }
+    }
+
     /// The layer with its initial weights: `N(0, 1)/sqrt(what a unit sees)`, biases 0 (released code).
     ///
     /// # Errors

@@ -149,7 +149,8 @@ impl Process {
                 .into_bytes(),
         };
         let mut to = running.to.take().ok_or("is no longer listening")?;
-        let sender = std::thread::spawn(move || to.write_all(&message).and_then(|()| to.flush()).map(|()| to));
+        let (done, sent) = channel();
+        std::thread::spawn(move || _ = done.send(to.write_all(&message).and_then(|()| to.flush()).map(|()| to)));
         let deadline = Instant::now() + Duration::from_secs_f64(self.settings.timeout);
         let mut answer = Vec::with_capacity(expected);
         while answer.len() < expected {
@@ -167,8 +168,14 @@ impl Process {
             let outputs = self.settings.outputs;
             return Err(format!("answered {} rows, expected {}", answer.len() / outputs, expected / outputs));
         }
-        match sender.join() {
+        match sent.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Ok(to)) => running.to = Some(to),
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(format!(
+                    "answered, but did not read all it was sent within {} seconds",
+                    self.settings.timeout
+                ));
+            }
             _ => return Err("stopped reading".into()),
         }
         Ok(answer)

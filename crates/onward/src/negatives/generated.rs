@@ -50,6 +50,9 @@ impl Negatives for Generated {
 
     fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
         let (size, classes) = (positive.shape.len(), positive.classes);
+        if self.windows.len() != positive.batch.len() * size {
+            self.ask(positive); // for nobody has
+        }
         let asked = self.windows.clone();
         let unsure = vec![1.0 / classes as f32; asked.len() / size * classes];
         let answers = positive.answers.unwrap_or(&unsure);

@@ -237,14 +237,16 @@ impl Network {
     }
 
     /// Which of the network's classes each of the data's is: the one of the same name, for another file may hold fewer
-    /// classes or have them in another order. Classes that are just numbered count from the network's first.
+    /// classes or have them in another order. Where none is known by name and they are just numbered, they count from the network's
+    /// first.
     fn classes_of(&self, data: &Dataset) -> Result<Vec<u32>> {
         if data.labels().is_empty() {
             return Err(Error::Data("the data has no labels to compare with".into()));
         }
         let known = self.class_names();
         let named = |name: &String| known.iter().position(|known| known == name);
-        let numbered = data.classes().iter().enumerate().all(|(i, name)| *name == i.to_string());
+        let numbered =
+            data.classes().iter().enumerate().all(|(i, name)| *name == i.to_string() && named(name).is_none());
         let find = |(i, name): (usize, &String)| match named(name) {
             None if numbered && i < known.len() => Ok(i as u32),
             None => Err(Error::Data(format!("the data has a class `{name}`, the network knows {}", known.join(", ")))),
@@ -292,6 +294,16 @@ mod tests {
         assert_eq!(counts(&["0", "1"]).unwrap(), [1, 1, 0]);
         let refused = counts(&["bee", "dog"]).unwrap_err().to_string();
         assert_eq!(refused, "the data has a class `dog`, the network knows ant, bee, cat");
+        // Some known by name: then all are.
+        let network = Network::new(network.recipe().clone(), network.shape(), &names(&["1", "2", "3"])).unwrap();
+        let data = |classes| {
+            let values = Values::Floats(vec![1.0, 0.0, 1.0, 0.0]);
+            Dataset::new(Shape::features(4), values, vec![1], names(classes)).unwrap()
+        };
+        let confusion = network.evaluate(&data(&["3", "2"]), Readout::EveryLabel).unwrap().confusion;
+        assert_eq!(confusion[1].iter().sum::<u64>(), 1);
+        let refused = network.evaluate(&data(&["0", "1"]), Readout::EveryLabel).unwrap_err().to_string();
+        assert_eq!(refused, "the data has a class `0`, the network knows 1, 2, 3");
     }
 
     #[test]

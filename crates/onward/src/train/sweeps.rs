@@ -94,11 +94,11 @@ impl Trainer {
         self.recipe().training.learns_from(self.position.step).0
     }
 
-    /// Whether the head learns from the positive rows as they pass: where no label goes in, they are the neutral ones, and
-    /// no negatives wait for its prediction.
+    /// Whether the head learns from the positive rows as they pass: where they are the neutral ones, and no negatives wait for
+    /// its prediction.
     fn head_watches(&self) -> bool {
         let keep = self.network.recipe().head.memory == HeadMemory::Keep;
-        self.network.label_width() == 0 && keep && self.head_learns() && !self.work.asked
+        self.network.positives_are_neutral() && keep && self.head_learns() && !self.work.asked
     }
 
     /// Whether the neutral rows travel once more beside the others, for the head to learn from.
@@ -171,6 +171,7 @@ impl Trainer {
     /// learns as they pass. Returns the mean loss per sample and learning layer.
     fn learning_sweep(&mut self, negative: &Negative) -> Result<f64> {
         let (learning, gain, position) = (self.learning(), self.gain(), self.position);
+        let taken = self.taken_in_turn();
         let (watches, head_travels) = (self.head_watches(), self.head_travels());
         let work = &mut self.work;
         let batch = work.solved.len();
@@ -186,7 +187,7 @@ impl Trainer {
         }
 
         let recipe = self.network.recipe().clone();
-        let step = Step::new(&recipe.optimizer, gain, batch, position.step);
+        let step = Step::new(&recipe.optimizer, gain, batch, taken);
         let lesson = Lesson {
             recipe: &recipe,
             step,

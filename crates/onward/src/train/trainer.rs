@@ -301,7 +301,7 @@ impl Trainer {
         if self.is_pipelined() {
             return self.fit_along(&mut self.threads()?, data, observer);
         }
-        self.work.ready = None; // it may be of other data
+        self.forget_what_lies_ahead();
         let mut flow = Flow::Continue;
         while flow == Flow::Continue && !self.is_done() {
             self.check(data)?;
@@ -314,6 +314,26 @@ impl Trainer {
             };
         }
         Ok(())
+    }
+
+    /// Drops what was made ready for steps to come, which may be of other data.
+    pub(super) fn forget_what_lies_ahead(&mut self) {
+        self.work.ready = None;
+        self.order.clear();
+        self.later = None;
+    }
+
+    /// Steps that the layers which learn at present have taken: with greedy order, since their turn came.
+    pub(super) fn taken_in_turn(&self) -> u64 {
+        let Position { epoch, step_of_epoch, step } = self.position;
+        let training = &self.recipe().training;
+        match training.order {
+            Order::Greedy if epoch > 0 => {
+                let steps_per_epoch = (step - step_of_epoch) / u64::from(epoch);
+                u64::from(epoch % training.epochs) * steps_per_epoch + step_of_epoch
+            }
+            _ => step,
+        }
     }
 
     /// Takes one step, on the next batch of the current epoch.

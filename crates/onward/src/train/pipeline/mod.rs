@@ -96,7 +96,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::fit`], and as the line's. Where the line itself fails, the trainer has lost what was away.
     pub fn fit_along(&mut self, line: &mut dyn Line, data: &Dataset, observer: &mut impl Observer) -> Result<()> {
-        self.work.ready = None;
+        self.forget_what_lies_ahead();
         let (mut flow, mut most) = (Flow::Continue, FIRST);
         while flow == Flow::Continue && !self.is_done() {
             self.check(data)?;
@@ -218,9 +218,9 @@ impl Trainer {
         self.took_step(data, &packet.solved, loss)
     }
 
-    /// Whether the head reads the positive rows: where no label goes in, they are the neutral ones.
+    /// Whether the head reads the positive rows.
     fn watches(&self) -> bool {
-        self.network.label_width() == 0
+        self.network.positives_are_neutral()
     }
 
     /// The network's layers and head in blocks, balanced by what they took lately or, at first, by their products.
