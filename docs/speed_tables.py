@@ -35,7 +35,7 @@ machines = {}
 for line in json.loads((speed / "turns.json").read_text()):
     machines.setdefault(line.get("machine", EARLIER), []).append(line)
 for place, lines in reversed(machines.items()):
-    out.append(f"The same elsewhere, in turns on the same idle machine, {place} (`turns.json`, medians; above 1: ours is the faster):\n")
+    out.append(f"Beside other programs, in turns, {place} (`turns.json`; medians of as many measurements as stand in brackets, else one; above 1: ours is the faster):\n")
     turns, rows = {}, []
     for line in lines:
         if line["value"] is not None:
@@ -43,10 +43,11 @@ for place, lines in reversed(machines.items()):
     for what, who in turns.items():
         median = {name: statistics.median(values) for name, values in who.items()}
         number = lambda name: f"{median[name]:,.0f}" if median[name] >= 100 else f"{median[name]:.3g}"
+        count = lambda name: f" ({len(who[name])})" if len(who[name]) > 1 else ""
         for name in (name for name in median if not name.startswith("onward")):
             for ours in (ours for ours in median if ours.startswith("onward")):
                 ratio = median[ours] / median[name] if what.endswith("samples/s") else median[name] / median[ours]
-                rows.append([what, f"{ours}: {number(ours)}", f"{name}: {number(name)}", f"{ratio:.1f}×"])
+                rows.append([what, f"{ours}: {number(ours)}{count(ours)}", f"{name}: {number(name)}{count(name)}", f"{ratio:.1f}×"])
     table(["what", "ours", "beside", "ratio"], rows)
 
 out.append(f"Reading out, 784-3×1000, on {machine('evaluate')}:\n")
@@ -59,7 +60,7 @@ for precision in ["f32", "bf16"]:
 headings = ["precision", "every label, 10,000 images", "one pass, 10,000", "one image", "reading the weights", "of that limit"]
 table(headings, rows)
 
-out.append("Errors over five seeds, ten epochs, all of MNIST (`f32-1.json` …; mean and range, %):\n")
+out.append("Errors over five seeds, ten epochs, all 60,000 samples of MNIST (`f32-1.json` …; mean and range, %):\n")
 rows = []
 for name in ["f32", "f32-rest", "bf16", "bf16-rest"]:
     runs = [json.loads(path.read_text()) for path in sorted(speed.glob(f"{name}-[0-9].json"))]

@@ -29,7 +29,7 @@ impl Default for Experiment {
     fn default() -> Self {
         Experiment {
             name: "default".into(),
-            about: "The released recipe, short: ten epochs on all of MNIST.".into(),
+            about: "The released recipe, short: ten epochs of MNIST.".into(),
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),

@@ -80,7 +80,11 @@ pub const SETTINGS: &[Setting] = &[
         Whole(0, i64::MAX),
         "How many samples, the last ones of the training set, are held out to validate on.",
     ),
-    setting("engine.device", Word(&["cpu", "cuda"]), "Where to compute; this build has the processor alone."),
+    setting(
+        "engine.device",
+        Word(&["cpu", "cuda"]),
+        "Where to compute: the processor. \"cuda\" is reserved, and this version refuses it.",
+    ),
     setting(
         "engine.precision",
         Word(&["f32", "bf16", "reference"]),

@@ -1,6 +1,6 @@
 //! A goodness of your own: the sum of fourth powers of the activities, which prefers few strong units to many weak ones.
 //!
-//! `cargo run --release --example own_goodness` ends below 2 % error on four kinds of noisy waves; it takes seconds.
+//! `cargo run --release -p onward --example own_goodness` ends below 2 % error on four kinds of noisy waves; it takes seconds.
 
 mod data;
 

@@ -1,6 +1,6 @@
 //! Negative data of your own: wrong labels that are one off, for classes that have an order.
 //!
-//! `cargo run --release --example own_negatives` ends below 2 % error on four kinds of noisy waves; it takes seconds.
+//! `cargo run --release -p onward --example own_negatives` ends below 2 % error on four kinds of noisy waves; it takes seconds.
 
 mod data;
 

@@ -10,7 +10,7 @@
 //!    pass (a [wrong label](negatives), as plausible as can be) so that it falls. The [objective] says how much:
 //!    `d = (1 − p)·y`, and `d = −p·y`.
 //! 4. The layer's step is the product `x̂ᵀ d` of what it saw and where it wants to go, smoothed over
-//!    [steps](optimizer). No other layer is asked, nothing flows backward, no activity is kept.
+//!    [steps](optimizer). No other layer is asked, and nothing flows backward.
 //! 5. What goes up to the next layer is normalised again: its length, the goodness, is used up.
 //! 6. To [read out](readout) a label, try every label and take the one with the most goodness, or let a softmax head read
 //!    the activities of one pass with a neutral label.

@@ -99,10 +99,17 @@ struct Line {
     experiment: String,
     layers: String,
     epochs: u32,
+    /// Of the products.
+    precision: String,
     paper: f64,
     /// Each readout's test errors, by seed.
     errors: BTreeMap<Readout, Vec<f64>>,
     minutes: f64,
+}
+
+/// A setting of a run.
+fn text<'a>(summary: &'a Summary, section: &str, key: &str) -> Option<&'a str> {
+    summary.settings.get(section).and_then(|section| section.get(key)).and_then(Value::as_str)
 }
 
 fn lines(summaries: &[Summary]) -> Vec<Line> {
@@ -110,8 +117,7 @@ fn lines(summaries: &[Summary]) -> Vec<Line> {
     for summary in summaries {
         // Other data than the experiment's own is another line.
         let own = Experiment::open(&summary.experiment).map_or("mnist".into(), |experiment| experiment.data.source);
-        let source = summary.settings.get("data").and_then(|data| data.get("source")).and_then(Value::as_str);
-        let experiment = match source {
+        let experiment = match text(summary, "data", "source") {
             Some(source) if source != own => {
                 let name = std::path::Path::new(source).file_name().unwrap_or_default().to_string_lossy();
                 format!("{} on {name}", summary.experiment)
@@ -125,6 +131,7 @@ fn lines(summaries: &[Summary]) -> Vec<Line> {
                 experiment,
                 layers: LayerSettings::brief(&layers.unwrap_or_default()),
                 epochs: summary.epochs,
+                precision: text(summary, "engine", "precision").unwrap_or("f32").to_owned(),
                 paper: summary.paper.error,
                 errors: BTreeMap::new(),
                 minutes: 0.0,
@@ -200,17 +207,17 @@ fn plain(summaries: &[Summary]) -> String {
 
 fn markdown(summaries: &[Summary]) -> String {
     let mut text = String::from(
-        "| experiment | hidden layers | epochs | paper % | every-label % | one-pass % | combined % | seeds | minutes each | verdict |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|---|\n",
+        "| experiment | hidden layers | epochs | products | paper % | every-label % | one-pass % | combined % | seeds | minutes each | verdict |\n\
+         |---|---|---:|---|---:|---:|---:|---:|---:|---:|---|\n",
     );
     for line in lines(summaries) {
         let errors = SHOWN.map(|readout| line.error(readout, |least, most| format!(" ({least:.2}–{most:.2})")));
-        let Line { experiment, layers, epochs, .. } = &line;
+        let Line { experiment, layers, epochs, precision, .. } = &line;
         let (paper, errors, minutes) = (line.paper(), errors.join(" | "), line.minutes());
         let (seeds, verdict) = (line.seeds(), line.verdict());
         let _ = writeln!(
             text,
-            "| `{experiment}` | {layers} | {epochs} | {paper} | {errors} | {seeds} | {minutes} | {verdict} |"
+            "| `{experiment}` | {layers} | {epochs} | {precision} | {paper} | {errors} | {seeds} | {minutes} | {verdict} |"
         );
     }
     text

@@ -77,7 +77,7 @@ pub struct Args {
 enum Device {
     /// This machine's processor.
     Cpu,
-    /// An NVIDIA GPU.
+    /// Reserved for a GPU engine; this version refuses it.
     Cuda,
 }
 
