@@ -95,7 +95,7 @@ fn main() -> onward::Result<()> {
     let mut network = Network::new(recipe, train.shape(), train.classes())?;
     network.set_layer(0, Box::new(Signs::new(network.inputs(), 200)))?;
 
-    let mut trainer = Trainer::with_network(network)?;
+    let mut trainer = Trainer::with_network(network);
     trainer.fit(&train, &mut |event: Event<'_>, _: &Trainer| {
         if let Event::Epoch(epoch) = event {
             println!("epoch {:2}: loss {:.3}", epoch.epoch, epoch.loss);

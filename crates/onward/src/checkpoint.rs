@@ -120,7 +120,7 @@ impl Trainer {
         let path = path.as_ref();
         let file = File::read(path)?;
         let network = file.network().map_err(|error| at(path, error))?;
-        let mut trainer = Trainer::with_network(network)?;
+        let mut trainer = Trainer::with_network(network);
         trainer.go_on(&file).map_err(|error| at(path, error))?;
         Ok(trainer)
     }

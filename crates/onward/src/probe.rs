@@ -95,16 +95,11 @@ impl Network {
                 negative = Some(negatives.draw(&answered, &mut random));
             }
             let negative = negative.unwrap_or_else(|| negatives.draw(&positive, &mut random));
-            negative.inputs.iter().for_each(|inputs| batch.extend(self, inputs));
 
             // Positive rows, negative rows, then every label for each sample.
-            let label = |labels: &[u32], i: usize| labels.get(i).map_or(Label::Neutral, |&label| Label::Class(label));
-            let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
-            let first_negative = if negative.inputs.is_some() { n } else { 0 };
-            let positives = (0..n).map(|i| (i, label(&batch.labels, i)));
-            let pairs = positives.chain((0..n).map(|i| (first_negative + i, label(wrong, i))));
+            let pairs = negative.rows(self, &mut batch, n).concat();
             let all = (0..n).flat_map(|i| (0..tried as u32).map(move |label| (i, Label::Class(label))));
-            rows.fill(self, &batch, pairs.chain(all));
+            rows.fill(self, &batch, pairs.into_iter().chain(all));
             let mut base = Vec::new();
             let base = self.project(&batch, &mut base);
             let first = rows.as_inputs(&batch, base);
@@ -186,12 +181,9 @@ impl Network {
         let prediction = prediction.as_deref();
         let positive = Positive { batch, shape: self.shape(), classes, prediction, answers: None };
         let negative = negatives.draw(&positive, &mut stream(self.recipe().seed.0, "probe", draw));
-        let wrong = negative.labels.as_ref().unwrap_or(&batch.labels);
-        let labels: Vec<Label> = batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
+        let pairs = negative.rows(self, batch, n).concat().into_iter();
+        let (source, labels): (Vec<u32>, Vec<Label>) = pairs.map(|(n, label)| (n as u32, label)).unzip();
         let labels = if self.sees_labels() { &labels[..] } else { &[] };
-        negative.inputs.iter().for_each(|inputs| batch.extend(self, inputs));
-        let first_negative = if negative.inputs.is_some() { n } else { 0 };
-        let source: Vec<u32> = (0..n).chain(first_negative..first_negative + n).map(|n| n as u32).collect();
         let context = negative.heard(n);
         let held = Held { batch, source: &source, labels, context: &context };
         let mut states = States::default();

@@ -282,7 +282,7 @@ fn parts_that_no_recipe_names_do_not_travel() {
     recipe.negatives.kind = NegativesKind::Uniform;
     let mut network = onward::Network::new(recipe, data.shape(), data.classes()).unwrap();
     network.set_goodness(std::sync::Arc::new(onward::goodness::Sum));
-    let mut trainer = Trainer::with_network(network).unwrap();
+    let mut trainer = Trainer::with_network(network);
     let fit = trainer.fit_along(&mut Wired::default(), &data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue);
     assert!(fit.unwrap_err().to_string().contains("a goodness of its own"));
 }

@@ -13,7 +13,7 @@ pub use shuffled::Shuffled;
 pub use wrong_label::{Hard, Uniform};
 
 use crate::Shape;
-use crate::batch::Batch;
+use crate::batch::{Batch, Label};
 use crate::error::Result;
 use crate::network::Network;
 use crate::random::Random;
@@ -100,6 +100,18 @@ impl Negative {
     pub(crate) fn heard(&self, batch: usize) -> Vec<u32> {
         let others = self.context.iter().flatten().copied();
         if self.context.is_some() { (0..batch as u32).chain(others).collect() } else { Vec::new() }
+    }
+
+    /// Adds negative inputs, where they are others, to the batch; answers the sample and the label of each of the first `n` positive
+    /// rows, and of as many negative ones.
+    pub(crate) fn rows(&self, network: &Network, batch: &mut Batch, n: usize) -> [Vec<(usize, Label)>; 2] {
+        let first = if self.inputs.is_some() { batch.len() } else { 0 };
+        self.inputs.iter().for_each(|inputs| batch.extend(network, inputs));
+        let rows = |first: usize, labels: &[u32]| {
+            let label = |n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
+            (0..n).map(|n| (first + n, label(n))).collect()
+        };
+        [rows(0, &batch.labels), rows(first, self.labels.as_ref().unwrap_or(&batch.labels))]
     }
 
     /// These inputs with the same labels, or with none.

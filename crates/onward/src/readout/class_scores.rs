@@ -3,26 +3,19 @@
 use crate::batch::{Batch, Label, Labelled};
 use crate::network::Network;
 use crate::pass::Activity;
-use crate::readout::exit::Exit;
+use crate::readout::exit;
 
 /// Scores `(N, K)`: those of the layers read, added up.
 pub(super) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 2]) -> Vec<f32> {
-    let (classes, first) = (network.classes(), network.first_read());
+    let first = network.first_read();
     let mut rows = Labelled::default();
     rows.fill(network, batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
-    let (mut scores, mut part) = (vec![0.0; batch.len() * classes], Vec::new());
-    let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
-    let rows = rows.as_inputs(batch, None);
-    network.ascend(&rows, buffers, |l, stage, y| {
-        if l >= first && stage.layer.learns() {
-            stage.class_scores(y, 0..y.rows(), &mut part);
-            for (part, &n) in part.chunks_exact(classes).zip(&exit.going) {
-                scores[n as usize * classes..][..classes].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
-            exit.leave(&scores, classes, 1, y);
+    exit::scores(network, &rows.as_inputs(batch, None), 1, buffers, |l, stage, y, scores| {
+        let read = l >= first && stage.layer.learns();
+        if read {
+            stage.class_scores(y, 0..y.rows(), scores);
         }
         stage.normalization.apply(y);
-        exit.flow()
-    });
-    scores
+        read
+    })
 }

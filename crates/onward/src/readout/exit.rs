@@ -1,30 +1,58 @@
-//! Early exit: samples whose label is clear enough go no further up.
+//! The way up through the layers that a readout looks at, and early exit: samples whose label is clear enough go no further.
 
-use crate::pass::Activity;
+use crate::network::{Network, Stage};
+use crate::pass::{Activity, Inputs};
 use std::ops::ControlFlow;
+
+/// Scores `(N, K)`: what the layers say of each sample, added up. `x` has `each` rows of a sample, one after another. `say` gets each
+/// answer, writes what the layer says of the samples on their way `(n, K)`, makes of the answer what the next layer is to read,
+/// and says whether the layer is read.
+pub(super) fn scores(
+    network: &Network,
+    x: &Inputs<'_>,
+    each: usize,
+    buffers: &mut [Activity; 2],
+    mut say: impl FnMut(usize, &Stage, &mut Activity, &mut Vec<f32>) -> bool,
+) -> Vec<f32> {
+    let (classes, samples) = (network.classes(), x.rows() / each);
+    let (mut scores, mut part) = (vec![0.0; samples * classes], Vec::new());
+    let mut exit = Exit::new(network.recipe().readout.margin, samples);
+    network.ascend(x, buffers, |l, stage, y| {
+        part.clear();
+        part.resize(exit.going.len() * classes, 0.0);
+        if say(l, stage, y, &mut part) {
+            for (part, &n) in part.chunks_exact(classes).zip(&exit.going) {
+                scores[n as usize * classes..][..classes].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
+            exit.leave(&scores, classes, each, y);
+        }
+        exit.flow()
+    });
+    scores
+}
 
 /// Which samples are still on their way, and whose labels are clear.
 #[derive(Debug)]
-pub(super) struct Exit {
+struct Exit {
     margin: f32,
     /// The samples on their way, in order.
-    pub going: Vec<u32>,
+    going: Vec<u32>,
 }
 
 impl Exit {
     /// `samples` set out; each leaves once it leads by `margin` nats, or never where that is 0.
-    pub fn new(margin: f32, samples: usize) -> Self {
+    fn new(margin: f32, samples: usize) -> Self {
         Exit { margin, going: (0..samples as u32).collect() }
     }
 
     /// Whether any sample still goes up.
-    pub fn flow(&self) -> ControlFlow<()> {
+    fn flow(&self) -> ControlFlow<()> {
         if self.going.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Lets go of the samples whose likeliest label leads by the margin in `scores: (N, K)`, and takes their rows, `each` per
     /// sample, out of the activity.
-    pub fn leave(&mut self, scores: &[f32], classes: usize, each: usize, y: &mut Activity) {
+    fn leave(&mut self, scores: &[f32], classes: usize, each: usize, y: &mut Activity) {
         if self.margin == 0.0 {
             return;
         }

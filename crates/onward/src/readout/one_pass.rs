@@ -6,7 +6,7 @@ use crate::layer::{Activation, Dense, Layer};
 use crate::network::Network;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
-use crate::readout::exit::Exit;
+use crate::readout::exit;
 use crate::settings::Precision;
 
 /// `logits = Σ_l ŷ_l S_l` over the layers read. It learns by cross-entropy, and no gradient leaves it (released code).
@@ -88,22 +88,9 @@ pub(crate) fn scores(network: &Network, batch: &Batch, buffers: &mut [Activity; 
     let head = network.head().expect("predict() has looked for the head");
     let mut rows = Labelled::default();
     rows.fill(network, batch, (0..batch.len()).map(|n| (n, Label::Neutral)));
-    let classes = network.classes();
-    let (mut logits, mut part) = (vec![0.0; batch.len() * classes], Vec::new());
     let mut answer = Activity::default();
-    let mut exit = Exit::new(network.recipe().readout.margin, batch.len());
-    let rows = rows.as_inputs(batch, None);
-    network.ascend(&rows, buffers, |l, stage, y| {
+    exit::scores(network, &rows.as_inputs(batch, None), 1, buffers, |l, stage, y, logits| {
         stage.normalization.apply(y);
-        part.clear();
-        part.resize(exit.going.len() * classes, 0.0);
-        if head.add(l, &y.as_inputs(), &mut answer, &mut part) {
-            for (part, &n) in part.chunks_exact(classes).zip(&exit.going) {
-                logits[n as usize * classes..][..classes].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
-            exit.leave(&logits, classes, 1, y);
-        }
-        exit.flow()
-    });
-    logits
+        head.add(l, &y.as_inputs(), &mut answer, logits)
+    })
 }

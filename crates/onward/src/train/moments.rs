@@ -37,18 +37,15 @@ impl Trainer {
         let negative = self.negatives.draw(&positive, &mut stream(seed, "negatives", position.step));
 
         let work = &mut self.work;
-        let mut source = [&samples[..], &samples[..]].concat();
-        match &negative.inputs {
-            Some(inputs) => {
-                work.batch.extend(&self.network, inputs);
-                source[batch..].iter_mut().for_each(|n| *n += batch as u32);
+        let pairs = negative.rows(&self.network, &mut work.batch, batch).concat().into_iter();
+        let (source, labels): (Vec<u32>, Vec<Label>) = pairs.map(|(n, label)| (n as u32, label)).unzip();
+        match negative.inputs {
+            Some(_) => {
                 work.states
                     .start(&self.network, Held { batch: &work.batch, source: &source, labels: &[], context: &[] });
             }
             None => work.states.double(),
         }
-        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels);
-        let labels: Vec<Label> = work.batch.labels.iter().chain(wrong).map(|&label| Label::Class(label)).collect();
         let labels = if self.network.sees_labels() { &labels[..] } else { &[] };
         let context = negative.heard(batch);
         let mut loss = 0.0;
@@ -61,7 +58,7 @@ impl Trainer {
                 let (x, y) = work.states.answer(&self.network, held, l);
                 check_finite(y, l, position.step)?;
                 let (stage, totals) = (&mut self.network.stages[l], &mut self.totals.layers[l]);
-                let d = &mut work.scratch.direction;
+                let d = &mut work.direction;
                 let own = directions::of_pairs(stage, &recipe, position.step, y, totals, &mut work.solved, d);
                 check_loss(own, l, position.step)?;
                 loss += own;

@@ -1,6 +1,5 @@
 //! Learning on line: one sample after another, each in one exact step of every layer (paper, section 7).
 
-use crate::batch::Label;
 use crate::error::Result;
 use crate::network::take_turns;
 use crate::pass::Directions;
@@ -20,17 +19,11 @@ impl Trainer {
         let (taken, depth) = (self.position.step, self.network.depth());
         let recipe = self.network.recipe().clone();
         let work = &mut self.work;
-        let (batch, mut first_negative) = (work.solved.len(), 0);
-        if let Some(inputs) = &negative.inputs {
-            first_negative = work.batch.len();
-            work.batch.extend(&self.network, inputs);
-        }
-        let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
-        let wrong = negative.labels.as_ref().unwrap_or(&work.batch.labels).clone();
+        let batch = work.solved.len();
+        let [positives, negatives] = negative.rows(&self.network, &mut work.batch, batch);
         let mut d = Directions::default();
         let (mut loss, mut logits) = (0.0, vec![[0.0; 2]; depth]);
-        for n in 0..batch {
-            let pair = [(n, label(&work.batch.labels, n)), (first_negative + n, label(&wrong, n))];
+        for pair in positives.into_iter().zip(negatives).map(<[_; 2]>::from) {
             // The positive one goes up beside its negative, so that both are told as they are found: a step that has just raised
             // the positive one has raised what it shares with the negative one too.
             for (up, rows) in [(1.0, &pair[..]), (-1.0, &pair[1..])] {

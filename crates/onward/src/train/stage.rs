@@ -49,12 +49,6 @@ pub(crate) struct Layers<'a> {
     pub group: Option<&'a mut Group>,
 }
 
-/// Memory for [`Layers::learn`].
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub direction: Directions,
-}
-
 impl Layers<'_> {
     /// Carries `x: (R, I)` up: as many positive rows as `solved` has samples, as many negative ones if layers learn from pairs,
     /// and perhaps others that nothing is learned from. Each layer that learns does so as they pass; then `passed` is shown the
@@ -69,7 +63,7 @@ impl Layers<'_> {
         buffers: &mut [Activity],
         lesson: &Lesson<'_>,
         (solved, loss): (&mut [bool], &mut f64),
-        scratch: &mut Scratch,
+        d: &mut Directions,
         mut passed: impl FnMut(usize, &Activity),
     ) -> Result<()> {
         let mut below = self.below;
@@ -84,7 +78,6 @@ impl Layers<'_> {
             stage.layer.forward(x, y);
             check_finite(y, l, lesson.taken)?;
             if lesson.learning.contains(&l) && stage.layer.learns() {
-                let d = &mut scratch.direction;
                 let own = match lesson.recipe.objective.by_class() {
                     false => directions::of_pairs(stage, lesson.recipe, lesson.taken, y, totals, solved, d),
                     true => directions::of_classes(stage, lesson, y, totals, solved, d),

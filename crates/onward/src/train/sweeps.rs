@@ -202,8 +202,8 @@ impl Trainer {
         let Network { stages, head, .. } = &mut self.network;
         let (stages, totals) = (&mut stages[..learning.end], &mut self.totals.layers[..learning.end]);
         let mut layers = Layers { first: 0, below: 0, stages, totals, group: None };
-        let Workspace { buffers, kept, answer, logits, head_direction, solved, scratch, .. } = work;
-        layers.learn(&first, buffers, &lesson, (solved, &mut loss), scratch, |l, y| {
+        let Workspace { buffers, kept, answer, logits, head_direction, solved, direction, .. } = work;
+        layers.learn(&first, buffers, &lesson, (solved, &mut loss), direction, |l, y| {
             if head_travels && let Some(head) = head {
                 let rows = taught..taught + batch;
                 let x = Inputs {
@@ -248,15 +248,7 @@ pub(super) fn label_pairs(
     drawn: &Negative,
     pairs: &mut Labelled,
 ) {
-    let mut first_negative = 0;
-    if let Some(inputs) = &drawn.inputs {
-        first_negative = batch.len();
-        batch.extend(network, inputs);
-    }
-    let label = |labels: &[u32], n: usize| labels.get(n).map_or(Label::Neutral, |&label| Label::Class(label));
-    let wrong = drawn.labels.as_ref().unwrap_or(&batch.labels);
-    let positives = (0..positive).map(|n| (n, label(&batch.labels, n)));
-    let negatives = (0..negative).map(|n| (first_negative + n, label(wrong, n)));
+    let [positives, negatives] = drawn.rows(network, batch, positive);
     let neutral = (0..neutral).map(|n| (n, Label::Neutral));
-    pairs.fill(network, batch, positives.chain(negatives).chain(neutral));
+    pairs.fill(network, batch, positives.into_iter().chain(negatives.into_iter().take(negative)).chain(neutral));
 }

@@ -14,7 +14,7 @@ use crate::rival;
 use crate::settings::{OptimizerKind, Order, Recipe, Rule};
 use crate::train::pipeline::Occupancy;
 use crate::train::rest::Rest;
-use crate::train::stage::{Scratch, check_head};
+use crate::train::stage::check_head;
 use crate::train::sweeps::head_step;
 use crate::train::totals::Totals;
 use rand::seq::SliceRandom;
@@ -82,7 +82,8 @@ pub(super) struct Workspace {
     pub answer: Activity,
     pub logits: Vec<f32>,
     pub head_direction: Directions,
-    pub scratch: Scratch,
+    /// Which way the layer at hand should move.
+    pub direction: Directions,
     /// Of a recurrent network.
     pub states: States,
     /// Whether every layer has told each sample of the batch apart with certainty `(B)`.
@@ -95,39 +96,28 @@ impl Trainer {
     /// # Errors
     /// [`Error::Setting`] and [`Error::Data`] where the recipe is out of range, or recipe and data do not fit.
     pub fn new(recipe: Recipe, data: &Dataset) -> Result<Self> {
-        Self::with_network(Network::new(recipe, data.shape(), data.classes())?)
+        Ok(Self::with_network(Network::new(recipe, data.shape(), data.classes())?))
     }
 
     /// Trains a network that is there already: with layers or goodness of the caller's own, say.
-    ///
-    /// # Errors
-    /// None today; a network that cannot be trained would be refused here.
-    pub fn with_network(network: Network) -> Result<Self> {
-        let negatives = negatives::from_recipe(network.recipe());
-        let (position, totals) = Default::default();
-        let (order, rest, work) = Default::default();
-        let (backprop, perturbation) = Default::default();
-        let (predictions, later, occupancy, costs) = Default::default();
-        let (reads, learners) = (Arc::from([]), 0);
-        let mut trainer = Trainer {
+    pub fn with_network(network: Network) -> Self {
+        Trainer {
+            negatives: negatives::from_recipe(network.recipe()),
+            position: Position::default(),
+            totals: Totals::none(&network),
             network,
-            negatives,
-            position,
-            totals,
-            order,
-            rest,
-            work,
-            backprop,
-            perturbation,
-            predictions,
-            later,
-            occupancy,
-            costs,
-            reads,
-            learners,
-        };
-        trainer.totals = Totals::none(&trainer.network);
-        Ok(trainer)
+            order: Vec::new(),
+            rest: None,
+            work: Workspace::default(),
+            backprop: rival::Backprop::default(),
+            perturbation: rival::Perturbation::default(),
+            predictions: VecDeque::new(),
+            later: None,
+            occupancy: None,
+            costs: Vec::new(),
+            reads: Arc::from([]),
+            learners: 0,
+        }
     }
 
     /// Draws negative data from a source of the caller's own.
@@ -285,7 +275,7 @@ impl Trainer {
             &work.ahead.values,
             &work.logits,
             &work.batch.values,
-            &work.scratch.direction.values,
+            &work.direction.values,
             &work.head_direction.values,
         ];
         let rivals = self.backprop.bytes() + self.perturbation.bytes() + work.states.bytes();

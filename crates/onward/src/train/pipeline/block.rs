@@ -13,7 +13,7 @@ use crate::pass::{Activity, Directions};
 use crate::peer::Peer;
 use crate::readout::Head;
 use crate::settings::Recipe;
-use crate::train::stage::{Layers, Lesson, Scratch, check_head};
+use crate::train::stage::{Layers, Lesson, check_head};
 use crate::train::sweeps::head_step;
 use crate::train::totals::LayerTotals;
 use std::ops::Range;
@@ -113,7 +113,7 @@ pub(super) struct Work {
     buffers: [Activity; 2],
     answer: Activity,
     head_direction: Directions,
-    scratch: Scratch,
+    direction: Directions,
 }
 
 impl Block {
@@ -201,7 +201,7 @@ impl Block {
     fn learn(&mut self, packet: &mut Packet) -> Result<()> {
         let recipe = self.recipe.clone();
         let Block { layers, stages, totals, reads, watches, seconds, group, work, .. } = self;
-        let Work { base, base_ahead, buffers, scratch, .. } = work;
+        let Work { base, base_ahead, buffers, direction, .. } = work;
         let Packet { bottom, neutral, pairs, kept, solved, loss, .. } = packet;
         let (batch, count, lowest) = (solved.len(), stages.len(), layers.start == 0);
         let place = |l: usize| reads.iter().position(|&read| read == l);
@@ -263,7 +263,7 @@ impl Block {
             };
             let first = layers.start;
             let mut all = Layers { first, below: self.below, stages: &mut *stages, totals, group: group.as_mut() };
-            all.learn(&x, buffers, &lesson, (solved, loss), scratch, |l, y| {
+            all.learn(&x, buffers, &lesson, (solved, loss), direction, |l, y| {
                 if *watches && let Some(i) = place(l) {
                     kept[i].copy_rows(y, batch);
                 }
