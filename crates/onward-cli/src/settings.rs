@@ -120,7 +120,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "network.dropout",
         Number(0.0, 0.99),
-        "The share of each layer's activities that is silenced while training.",
+        "The share of each layer's activities that is silenced while training (forward-forward and backprop alone).",
     ),
     setting(
         "recurrent.iterations",
@@ -182,7 +182,11 @@ pub const SETTINGS: &[Setting] = &[
         Whole(0, 1_000),
         "How often the random mask of a hybrid is blurred: the more, the larger its blots.",
     ),
-    setting("negatives.tiles", Whole(1, 1_000), "How many parts a shuffled image has along each side."),
+    setting(
+        "negatives.tiles",
+        Whole(1, 1_000),
+        "How many parts a shuffled image has along each side; shuffled negatives need 2 at least.",
+    ),
     setting(
         "negatives.delay",
         Whole(0, 1_000),

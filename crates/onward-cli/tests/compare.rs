@@ -38,6 +38,25 @@ fn a_program_between_layers() {
 }
 
 #[test]
+fn dropout_is_left_out_where_a_rule_silences_no_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let dropout = ["--set=network.dropout=0.1", "--rules=backprop,perturbation,random-layers"];
+    let output = compare(folder.path(), &dropout);
+    let (said, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{said}");
+    for (rule, share) in [("backprop", "0.1"), ("perturbation", "0.0"), ("random-layers", "0.0")] {
+        let note = format!("\n{rule}: without `network.dropout`, as it silences no units.\n");
+        assert_eq!(text.contains(&note), share == "0.0", "{text}");
+        let settings = std::fs::read_to_string(folder.path().join(format!("c/{rule}/experiment.toml"))).unwrap();
+        assert!(settings.contains(&format!("\ndropout = {share}\n")), "{settings}");
+    }
+    // What is asked for outright is not passed over.
+    let output = compare(folder.path(), &["--rules=random-layers", "--set-for=random-layers:network.dropout=0.1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("random-layers: refused. setting `network.dropout`"));
+}
+
+#[test]
 fn what_an_experiment_takes() {
     let folder = tempfile::tempdir().unwrap();
     let output = finished(

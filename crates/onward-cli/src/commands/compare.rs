@@ -61,6 +61,9 @@ pub struct Args {
     progress: String,
 }
 
+/// For rules that silence no units.
+const NO_DROPOUT: &str = "network.dropout=0.0";
+
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Choice {
@@ -91,11 +94,17 @@ impl Choice {
     /// What people would set for this rule where the experiment was made for Forward-Forward.
     fn customary(self) -> &'static [&'static str] {
         match self {
-            Choice::ForwardForward | Choice::RandomLayers => &[],
+            Choice::ForwardForward => &[],
             Choice::Backprop => &["optimizer.rate=0.1", "optimizer.weight_cost=0.0001", "head.weight_cost=0.0001"],
             // Divided by the number of parameters: see `rival::perturbation`.
-            Choice::Perturbation => &["optimizer.rate=10.0"],
+            Choice::Perturbation => &["optimizer.rate=10.0", NO_DROPOUT],
+            Choice::RandomLayers => &[NO_DROPOUT],
         }
+    }
+
+    /// Whether it silences units where the experiment asks for that.
+    fn drops_out(self) -> bool {
+        !self.customary().contains(&NO_DROPOUT)
     }
 }
 
@@ -137,13 +146,16 @@ pub fn run(args: &Args) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("compare-{}", base.name)));
     std::fs::create_dir_all(&out).with_context(|| format!("{}: it could not be made", out.display()))?;
 
-    let (mut runs, mut refused, mut done) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut runs, mut notes, mut refused, mut done) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
     for choice in args.rules.iter().filter(|choice| done.insert(choice.name())) {
         let experiment = own(choice)?;
         // What cannot be trained is part of the answer.
         if let Err(error) = experiment.recipe.clone().check() {
             refused.push(format!("{}: refused. {error}", choice.name()));
             continue;
+        }
+        if base.recipe.network.dropout > 0.0 && !choice.drops_out() {
+            notes.push(format!("{}: without `network.dropout`, as it silences no units.", choice.name()));
         }
         let path = out.join(choice.name());
         train(&experiment, &path, args, &choice.name())?;
@@ -153,7 +165,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Usage(refused.join("\n")).into());
     }
     let mut text = table(&runs)?;
-    for line in refused.iter().flat_map(|refusal| wrapped(refusal, terminal::columns())) {
+    for line in notes.iter().chain(&refused).flat_map(|note| wrapped(note, terminal::columns())) {
         text.push_str(&format!("{line}\n"));
     }
     let opened = runs.iter().map(|(_, path)| open(path)).collect::<Result<_>>()?;
