@@ -1,6 +1,7 @@
 //! Learning from streams: what is learned, that resuming changes no bit, that nothing is allocated, that late and missing
 //! things are dealt with.
 
+use onward::settings::{OptimizerKind, Raise, Threshold};
 use onward::train::stream::{Learner, StreamRule, StreamSettings, Task, WrongLabels, WrongWindows};
 use rand::RngExt;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -252,7 +253,9 @@ fn labels_that_cannot_be_used_are_refused_or_let_go() {
     assert_eq!(learner.steps(), 2);
 
     let mut unsupervised = Learner::new(StreamSettings::unsupervised(), 1).unwrap();
+    unsupervised.observe(&[1.0]).unwrap();
     assert_eq!(unsupervised.class("a"), None);
+    assert!(!unsupervised.label(0, 0).unwrap(), "no labels in this task");
 }
 
 #[test]
@@ -291,6 +294,16 @@ fn settings_that_do_not_fit_are_refused() {
     assert!(refused(|s| s.layers.clear(), 3).contains("layers"));
     assert!(refused(|s| s.forget = f64::NAN, 3).contains("forget"));
     assert!(refused(|s| s.rule = StreamRule::OneStep { margin: 1.0 }, 3).contains("rule.margin"));
+    assert!(refused(|s| s.goodness.threshold = Threshold::Value(-1e10), 3).contains("to 1000000000"));
+    let below = |s: &mut StreamSettings| {
+        (s.rule, s.goodness.threshold) = (StreamRule::OneStep { margin: 0.1 }, Threshold::Value(-1.0));
+    };
+    assert!(refused(below, 3).contains("`goodness.threshold`: the one-step rule"));
+    assert!(
+        refused(|s| s.goodness.raise = Raise(0.4), 3).contains("`goodness.raise`: found 0.4, expected true or false")
+    );
+    assert!(refused(|s| s.goodness.raise = Raise(f32::NAN), 3).contains("found NaN, expected true or false"));
+    assert!(refused(|s| s.optimizer.kind = OptimizerKind::OneStep, 3).contains("the one-step rule by `rule`"));
     assert!(refused(|s| s.layers = vec![65_536; 2], 3).contains("expected at most"));
     assert!(refused(|s| s.memory = 1_000_000, 1 << 20).contains("expected at most"));
     assert!(refused(|_| (), 0).contains("0 features"));

@@ -321,10 +321,10 @@ impl Learner {
     /// # Errors
     /// [`Error::Data`] where there is no such class; [`Error::NotFinite`] where learning diverges.
     pub fn label(&mut self, number: u64, class: usize) -> Result<bool> {
+        let Task::Classify { negatives, .. } = self.settings.task else { return Ok(false) };
         if class >= self.classes.len() {
             return Err(Error::Data(format!("found class {class}, expected one below {}", self.classes.len())));
         }
-        let Task::Classify { negatives, .. } = self.settings.task else { return Ok(false) };
         if !self.past.has(number) || !self.past.mark(number) {
             return Ok(false);
         }

@@ -1,7 +1,11 @@
 //! What decides how a stream is learned.
 
 use crate::error::{Error, Result};
-use crate::settings::{GoodnessKind, GoodnessSettings, ObjectiveSettings, OptimizerSettings, PeerSettings, Seed};
+use crate::settings::check::{ALWAYS, BELOW_1, When, range};
+use crate::settings::{
+    GoodnessKind, GoodnessSettings, ObjectiveSettings, OptimizerKind, OptimizerSettings, PeerSettings, Raise, Seed,
+    Threshold,
+};
 use serde::{Deserialize, Serialize};
 
 /// What is learned from a stream, and how. The defaults ([`StreamSettings::classify`], [`StreamSettings::unsupervised`])
@@ -28,7 +32,7 @@ pub struct StreamSettings {
     pub seed: Seed,
     /// How gradients become steps (with the one-step rule: its `rate` alone counts).
     pub optimizer: OptimizerSettings,
-    /// What layers raise and lower.
+    /// What layers raise and lower: each has one goodness, which it raises or lowers.
     pub goodness: GoodnessSettings,
     /// What layers gain by it.
     pub objective: ObjectiveSettings,
@@ -166,88 +170,97 @@ impl StreamSettings {
     /// # Errors
     /// [`Error::Setting`] naming the setting, what was found and what was expected.
     pub fn check(self) -> Result<Self> {
+        let (optimizer, goodness, peer) = (&self.optimizer, &self.goodness, &self.peer);
         range("layers", self.layers.len(), 1, 64)?;
         self.layers.iter().try_for_each(|width| range("layers", *width, 1, 65_536))?;
         range("window", self.window, 1, 10_000)?;
         range("batch", self.batch, 1, 65_536)?;
-        let optimizer = &self.optimizer;
         range("optimizer.rate", optimizer.rate, f32::MIN_POSITIVE, 10.0)?;
         range("optimizer.momentum", optimizer.momentum, 0.0, BELOW_1)?;
         range("optimizer.second_momentum", optimizer.second_momentum, 0.0, BELOW_1)?;
         range("optimizer.weight_cost", optimizer.weight_cost, 0.0, 10.0)?;
-        range("goodness.temperature", self.goodness.temperature, 1e-4, 1e4)?;
-        if self.objective.by_class() {
-            return Err(Error::setting(
-                "objective",
-                "streams learn from pairs, of a record and a negative one: use \"logistic\" or \"symmetric\"",
-            ));
+        range("goodness.temperature", goodness.temperature, 1e-4, 1e4)?;
+        if let Threshold::Value(theta) = goodness.threshold {
+            range("goodness.threshold", theta, -1e9, 1e9)?;
         }
-        if optimizer.equal_lengths {
-            return Err(Error::setting(
-                "optimizer.equal_lengths",
-                "streams do not make weights equally long: leave it off",
-            ));
+        let Raise(share) = goodness.raise;
+        if share != 0.0 && share != 1.0 {
+            let problem = format!("found {share}, expected true or false: streams know one goodness for each layer");
+            return Err(Error::setting("goodness.raise", problem));
         }
-        if self.goodness.groups > 1 || self.goodness.by_location {
-            let key = if self.goodness.groups > 1 { "goodness.groups" } else { "goodness.by_location" };
-            return Err(Error::setting(key, "streams know one goodness for each layer: leave it as it is"));
-        }
-        range("peer.strength", self.peer.strength, 0.0, 10.0)?;
-        range("peer.momentum", self.peer.momentum, 0.0, BELOW_1)?;
-        range("peer.initial", self.peer.initial, 0.0, 100.0)?;
+        range("peer.strength", peer.strength, 0.0, 10.0)?;
+        range("peer.momentum", peer.momentum, 0.0, BELOW_1)?;
+        range("peer.initial", peer.initial, 0.0, 100.0)?;
         range("strength", self.strength, 0.01, 100.0)?;
         range("forget", self.forget, 0.0, f64::from(BELOW_1))?;
         range("clip", self.clip, 1.0, 1_000.0)?;
         range("memory", self.memory, 1, 1_000_000)?;
         range("calibration", self.calibration, 10, 1_000_000)?;
-        match self.task {
-            Task::Classify { classes, .. } => range("classes", classes, 2, 1_000)?,
-            Task::Unsupervised { negatives: WrongWindows::Shuffled } if self.window < 2 => {
-                return Err(Error::setting(
-                    "window",
-                    "found 1, but a window is shuffled by its records: it must have 2 at least, or use \"mixed\" negatives",
-                ));
-            }
-            Task::Unsupervised { negatives: WrongWindows::Another } if self.window < 2 && self.recurrent.is_none() => {
-                return Err(Error::setting(
-                    "window",
-                    "found 1, but whether a record follows is seen beside those before: the window must have 2 at least, or the \
-                     network be recurrent",
-                ));
-            }
-            Task::Unsupervised { .. } if self.memory < 2 => {
-                return Err(Error::setting("memory", "found 1, expected 2 at least to mix negatives from"));
-            }
-            Task::Unsupervised { .. } => {}
-        }
+        let negatives = match self.task {
+            Task::Classify { classes, .. } => range("classes", classes, 2, 1_000).map(|()| None)?,
+            Task::Unsupervised { negatives } => Some(negatives),
+        };
+        let one = "streams know one goodness for each layer: leave it as it is";
+        ALWAYS.refuse(&[
+            (
+                "objective",
+                self.objective.by_class(),
+                "streams learn from pairs, of a record and a negative one: use \"logistic\" or \"symmetric\"",
+            ),
+            (
+                "optimizer.kind",
+                optimizer.kind == OptimizerKind::OneStep,
+                "found \"one-step\", expected \"smoothed\" or \"adam\": streams choose the one-step rule by `rule`",
+            ),
+            (
+                "optimizer.equal_lengths",
+                optimizer.equal_lengths,
+                "streams do not make weights equally long: leave it off",
+            ),
+            ("goodness.groups", goodness.groups > 1, one),
+            ("goodness.by_location", goodness.by_location, one),
+            (
+                "window",
+                negatives == Some(WrongWindows::Shuffled) && self.window < 2,
+                "found 1, but a window is shuffled by its records: it must have 2 at least, or use \"mixed\" negatives",
+            ),
+            (
+                "window",
+                negatives == Some(WrongWindows::Another) && self.window < 2 && self.recurrent.is_none(),
+                "found 1, but whether a record follows is seen beside those before: the window must have 2 at least, \
+                 or the network be recurrent",
+            ),
+            ("memory", negatives.is_some() && self.memory < 2, "found 1, expected 2 at least to mix negatives from"),
+        ])?;
         if let Some(keep) = self.recurrent {
             range("recurrent", keep, 0.0, BELOW_1)?;
             range("batch", self.batch, 1, 1)?;
-            let found = match self.task {
-                Task::Classify { .. } => Some("labels"),
-                Task::Unsupervised { negatives: WrongWindows::Predicted } => Some("predicted negatives"),
-                _ => (self.rule != StreamRule::Gradient).then_some("the one-step rule"),
-            };
-            if let Some(found) = found {
-                return Err(Error::setting(
-                    "recurrent",
-                    format!(
-                        "found {found}, but recurrent networks learn from streams without labels, along the gradient, and \
-                         from negatives that are not their own"
-                    ),
-                ));
-            }
+            let says = "found {why}, but recurrent networks learn from streams without labels, along the gradient, and \
+                        from negatives that are not their own";
+            When(true, says).refuse(&[
+                ("recurrent", negatives.is_none(), "labels"),
+                ("recurrent", negatives == Some(WrongWindows::Predicted), "predicted negatives"),
+                ("recurrent", self.rule != StreamRule::Gradient, "the one-step rule"),
+            ])?;
         }
         if let StreamRule::OneStep { margin } = self.rule {
             range("rule.margin", margin, 0.0, BELOW_1)?;
             range("optimizer.rate", optimizer.rate, f32::MIN_POSITIVE, 1.0)?;
             range("batch", self.batch, 1, 1)?;
-            if self.goodness.kind != GoodnessKind::SumOfSquares || self.goodness.raise != true.into() {
-                return Err(Error::setting(
+            ALWAYS.refuse(&[
+                (
                     "goodness",
-                    "the one-step rule sets a sum of squares that is high for what is real: leave `kind` and `raise` as they are",
-                ));
-            }
+                    goodness.kind != GoodnessKind::SumOfSquares || goodness.raise != true.into(),
+                    "the one-step rule sets a sum of squares that is high for what is real: leave `kind` and \
+                     `raise` as they are",
+                ),
+                (
+                    "goodness.threshold",
+                    matches!(goodness.threshold, Threshold::Value(theta) if theta <= 0.0),
+                    "the one-step rule takes a sum of squares to about the threshold, and none is at or below 0: use \
+                     \"auto\", or a number above 0",
+                ),
+            ])?;
         }
         Ok(self)
     }
@@ -271,13 +284,4 @@ impl StreamSettings {
             Task::Unsupervised { .. } => 0,
         }
     }
-}
-
-const BELOW_1: f32 = 1.0 - f32::EPSILON;
-
-fn range<T: PartialOrd + std::fmt::Display>(key: &str, found: T, least: T, most: T) -> Result<()> {
-    if found >= least && found <= most {
-        return Ok(());
-    }
-    Err(Error::setting(key, format!("found {found}, expected {least} to {most}")))
 }
