@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::network::take_turns;
 use crate::pass::Directions;
 use crate::train::Trainer;
+use crate::train::one_step::step_beyond;
 use crate::train::stage::{check_finite, check_loss};
-use crate::train::stream::one_step;
 
 impl Trainer {
     /// A step of the one-step rule: each sample of the batch goes up with its label, then its negative, and each layer takes
@@ -21,7 +21,7 @@ impl Trainer {
         let work = &mut self.work;
         let batch = work.solved.len();
         let [positives, negatives] = negative.rows(&self.network, &mut work.batch, batch);
-        let mut d = Directions::default();
+        let (mut d, beyond) = (Directions::default(), (recipe.optimizer.margin, recipe.optimizer.rate));
         let (mut loss, mut logits) = (0.0, vec![[0.0; 2]; depth]);
         for pair in positives.into_iter().zip(negatives).map(<[_; 2]>::from) {
             // The positive one goes up beside its negative, so that both are told as they are found: a step that has just raised
@@ -36,22 +36,14 @@ impl Trainer {
                     stage.layer.forward(x, y);
                     check_finite(y, l, taken)?;
                     let (measure, totals) = (&stage.measure, &mut self.totals.layers[l]);
-                    let goodness = |r: usize| measure.value(y.row(r), y.squares[r]);
-                    let g = goodness(0);
                     if rows.len() == 2 {
-                        let negative = goodness(1);
-                        logits[l] = [measure.logit(g), measure.logit(negative)];
-                        totals.positive += f64::from(g);
-                        totals.negative += f64::from(negative);
+                        let goodness = [0, 1].map(|r| measure.value(y.row(r), y.squares[r]));
+                        logits[l] = goodness.map(|g| measure.logit(g));
+                        totals.positive += f64::from(goodness[0]);
+                        totals.negative += f64::from(goodness[1]);
                         totals.alive.iter_mut().zip(y.row(0)).for_each(|(alive, y)| *alive |= u8::from(*y > 0.0));
                     }
-                    let wanted = measure.threshold * (1.0 + up * measure.sign * recipe.optimizer.margin);
-                    if up * (measure.logit(g) - measure.logit(wanted)) < 0.0 {
-                        // The same share of the sum of squares as of the goodness.
-                        let goal = y.squares[0] * (1.0 + recipe.optimizer.rate * (wanted / g - 1.0));
-                        one_step(&mut *stage.layer, x, y, goal, &mut d);
-                        totals.active += 1;
-                    }
+                    totals.active += u64::from(step_beyond(stage, (x, y), up, beyond, &mut d));
                     stage.normalization.apply(y);
                 }
             }

@@ -25,13 +25,11 @@
 mod checkpoint;
 mod moments;
 mod negatives;
-mod one_step;
 mod past;
 mod recent;
 mod scaler;
 mod settings;
 
-pub use one_step::one_step;
 pub use settings::{StreamRule, StreamSettings, Task, WrongLabels, WrongWindows};
 
 use crate::engine::cpu::RowDense;
@@ -46,6 +44,7 @@ use crate::pass::{Activity, Directions, Inputs};
 use crate::peer::Peer;
 use crate::random::{Random, stream};
 use crate::settings::Normalization;
+use crate::train::one_step::step_beyond;
 use crate::train::stage::check_finite;
 use moments::Moments;
 use past::Past;
@@ -504,8 +503,8 @@ impl Learner {
         match self.settings.rule {
             StreamRule::Gradient => self.gradient_step()?,
             StreamRule::OneStep { margin } => {
-                self.one_step(0, 1.0 + margin)?;
-                self.one_step(1, 1.0 - margin)?;
+                self.step_beyond(0, 1.0, margin)?;
+                self.step_beyond(1, -1.0, margin)?;
             }
         }
         self.steps += 1;
@@ -523,20 +522,14 @@ impl Learner {
         })
     }
 
-    /// Takes the goodness of row `r` of the batch towards `goal` times the threshold, in every layer.
-    fn one_step(&mut self, r: usize, goal: f32) -> Result<()> {
+    /// Takes the goodness of row `r` of the batch towards what lies beyond the threshold, up or down, in every layer.
+    fn step_beyond(&mut self, r: usize, up: f32, margin: f32) -> Result<()> {
         let Self { stages, work, settings, batch, steps, .. } = self;
         let inputs = stages[0].layer.inputs();
         let Work { rows, buffers, slope, .. } = work;
         rows.take(&batch[r * inputs..(r + 1) * inputs], inputs);
         ascend(stages, &rows.as_inputs(inputs), buffers, *steps, |_, stage, x, y| {
-            let g = y.squares[0];
-            let wanted = stage.measure.threshold * goal;
-            let beyond = if goal >= 1.0 { g >= wanted } else { g <= wanted };
-            if !beyond {
-                let goal = g + settings.optimizer.rate * (wanted - g);
-                one_step(&mut *stage.layer, x, y, goal, &mut slope.d);
-            }
+            step_beyond(stage, (x, y), up, (margin, settings.optimizer.rate), &mut slope.d);
         })
     }
 }

@@ -1,8 +1,30 @@
 //! The on-line rule of the paper's section 7.
 
 use crate::layer::Layer;
+use crate::network::Stage;
 use crate::optimizer::Step;
 use crate::pass::{Activity, Directions, Inputs};
+
+/// Takes the goodness of the first row of `x: (R, I)`, which `stage` has answered by `y: (R, O)`, `rate` of the way to beyond the
+/// threshold: by the share `margin` of it to the side of positive data (`up` is 1) or of negative data (−1). Answers false
+/// where it is there already.
+pub(crate) fn step_beyond(
+    stage: &mut Stage,
+    (x, y): (&Inputs<'_>, &Activity),
+    up: f32,
+    (margin, rate): (f32, f32),
+    d: &mut Directions,
+) -> bool {
+    let (measure, squares) = (&stage.measure, y.squares[0]);
+    let g = measure.value(y.row(0), squares);
+    let wanted = measure.threshold * (1.0 + up * measure.sign * margin);
+    let on_the_way = up * (measure.logit(g) - measure.logit(wanted)) < 0.0;
+    if on_the_way {
+        // The same share of the sum of squares as of the goodness.
+        one_step(&mut *stage.layer, x, y, squares * (1.0 + rate * (wanted / g - 1.0)), d);
+    }
+    on_the_way
+}
 
 /// Takes the first row's goodness from `g = Σ y²` to `goal`, in one step of a ReLU layer without biases.
 ///
