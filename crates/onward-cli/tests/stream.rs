@@ -228,26 +228,25 @@ fn stopped_anywhere_and_resumed_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     put(folder, "s.csv", csv(0..1000).replace("\n0.1", "\nx0.1"));
-    for more in [
+    let ways = [
         &["--mode=classify"][..],
         &["--mode=unsupervised", "--label=class", "--window=3"],
         &["--mode=unsupervised", "--label=class", "--recurrent", "--layers=20,10"],
         &["--delay=4", "--batch=3", "--rule=gradient"],
         &["--rule=one-step"],
-    ] {
-        let (expected, _) = out(folder, &[&["s.csv", "--checkpoint=whole"], more].concat());
+    ];
+    for (n, more) in ways.into_iter().enumerate() {
+        let [whole, parts] = ["whole", "parts"].map(|name| format!("{name}{n}"));
+        let (expected, _) = out(folder, &[&["s.csv", "--checkpoint", &whole], more].concat());
         let mut found = Vec::new();
         for limit in ["1", "136", "1", "400", "9999"] {
-            let resume = ["s.csv", "--resume=parts", "--limit", limit];
-            let start = [&["s.csv", "--checkpoint=parts", "--limit", limit], more].concat();
+            let resume = ["s.csv", "--resume", &parts, "--limit", limit];
+            let start = [&["s.csv", "--checkpoint", &parts, "--limit", limit], more].concat();
             found.extend(out(folder, if found.is_empty() { &start } else { &resume }).0);
         }
         let untime = |lines: Vec<Value>| lines.into_iter().map(untimed).collect::<Vec<_>>();
         assert!(untime(expected) == untime(found), "{more:?}");
-        assert!(
-            std::fs::read(folder.join("whole")).unwrap() == std::fs::read(folder.join("parts")).unwrap(),
-            "{more:?}"
-        );
+        assert!(std::fs::read(folder.join(whole)).unwrap() == std::fs::read(folder.join(parts)).unwrap(), "{more:?}");
     }
 }
 
@@ -323,11 +322,57 @@ fn a_checkpoint_is_written_by_one_process() {
 }
 
 #[test]
+fn a_checkpoint_replaces_only_what_the_stream_goes_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    put(folder, "s.csv", csv(0..100));
+    put(folder, "notes", "of somebody");
+    put(folder, "gone.previous", "all that is left");
+    std::fs::create_dir(folder.join("d")).unwrap();
+    out(folder, &["s.csv", "--checkpoint=c", "--limit=10"]);
+    let all = || {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut all: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap_or_default())).collect();
+        all.sort();
+        all
+    };
+    let before = all();
+    let there = |file: &str, from: &str| {
+        format!(
+            "{file}: there is a file here already; give another --checkpoint, or go on from it with --resume {from}"
+        )
+    };
+    let cases: [(&[&str], String); 8] = [
+        (&["s.csv", "--checkpoint=c"], there("c", "c")),
+        (&["s.csv", "--checkpoint=notes"], there("notes", "notes")),
+        (&["s.csv", "--resume=c", "--checkpoint=notes"], there("notes", "notes")),
+        (&["s.csv", "--checkpoint=gone"], there("gone.previous", "gone")),
+        (&["s.csv", "--checkpoint=./s.csv"], "./s.csv: it is what is to be learned from".into()),
+        (&["c", "--resume=./c"], "./c: it is what is to be learned from".into()),
+        (&["s.csv", "--checkpoint=d"], "d: it is a directory; expected a file".into()),
+        (&["s.csv", "--resume=c", "--checkpoint=d"], "d: it is a directory; expected a file".into()),
+    ];
+    for (arguments, expected) in cases {
+        let output = finished(folder, arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(&expected) && output.stdout.is_empty(), "{arguments:?}: no {expected:?} in {stderr}");
+        assert!(all() == before, "{arguments:?}");
+    }
+    // The same one by another name, and another one.
+    out(folder, &["s.csv", "--resume=c", "--checkpoint=./c", "--limit=5"]);
+    out(folder, &["s.csv", "--resume=c", "--checkpoint=other"]);
+    let (_, stderr) = out(folder, &["s.csv", "--resume=other", "--checkpoint=notes", "--frozen"]);
+    assert!(stderr.contains("100 records"), "{stderr}");
+}
+
+#[test]
 fn signals_write_a_checkpoint_and_end_with_130() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for name in ["-INT", "-TERM"] {
-        let mut child = spawn(folder, &["--checkpoint=c"]);
+        let file = &format!("c{name}");
+        let mut child = spawn(folder, &["--checkpoint", file]);
         // The last record is whole, but for its end; whether it counts must not depend on it.
         write!(child.stdin.as_mut().unwrap(), "{}1,2,", csv(0..50)).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -337,14 +382,13 @@ fn signals_write_a_checkpoint_and_end_with_130() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{stderr}");
-        assert!(stderr.contains("50 records") && stderr.contains("onward stream --resume c"), "{stderr}");
+        assert!(stderr.contains("50 records") && stderr.contains(&format!("--resume {file} ")), "{stderr}");
         assert_eq!(lines.count(), 0);
-        let mut child = spawn(folder, &["--resume=c"]);
+        let mut child = spawn(folder, &["--resume", file]);
         child.stdin.take().unwrap().write_all(csv(50..60).as_bytes()).unwrap();
         let (lines, stderr) = parsed(&child.wait_with_output().unwrap(), &[]);
         assert_eq!((lines.len(), &lines[0]["record"]), (10, &50.into()));
         assert!(stderr.starts_with("60 records, 10 of them now"), "{stderr}");
-        std::fs::remove_file(folder.join("c")).unwrap();
     }
     let mut child = spawn(folder, &[]);
     let stdin = child.stdin.take();

@@ -33,6 +33,7 @@ pub struct Args {
     #[command(flatten)]
     learning: Learning,
     /// Save here everything needed to go on: every so many records, when the stream ends or stalls, and when interrupted.
+    /// Only what --resume names is replaced.
     #[arg(long, value_name = "FILE", help_heading = "Checkpoints")]
     checkpoint: Option<PathBuf>,
     /// Records between checkpoints.
@@ -234,6 +235,34 @@ fn lock(path: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
+/// Whether both paths lead to the same file, which is there.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Refuses to write a checkpoint at `path` over anything but the one that the stream goes on from.
+fn check_place(path: &Path, args: &Args) -> Result<()> {
+    let place = path.display();
+    if path.is_dir() {
+        return Err(Usage(format!("{place}: it is a directory; expected a file to write the checkpoint to")).into());
+    }
+    if is_same_file(path, &args.input) {
+        let problem = "it is what is to be learned from, which a checkpoint would replace: give another --checkpoint";
+        return Err(Usage(format!("{place}: {problem}")).into());
+    }
+    if args.resume.as_deref() == Some(path) {
+        return Ok(());
+    }
+    match [path.to_owned(), previous(path)].into_iter().find(|file| file.exists()) {
+        None => Ok(()),
+        Some(file) => Err(Usage(format!(
+            "{}: there is a file here already; give another --checkpoint, or go on from it with --resume {place}",
+            file.display()
+        ))
+        .into()),
+    }
+}
+
 /// Learns until the stream ends.
 pub fn run(args: &Args) -> Result<()> {
     if !(0.001..=1e6).contains(&args.stall) {
@@ -242,7 +271,11 @@ pub fn run(args: &Args) -> Result<()> {
     let stream = Stream::new(args)?;
     let is_there = |path: &PathBuf| path.exists() || previous(path).exists();
     let written = stream.checkpoint.clone().filter(|_| !args.frozen && args.resume.as_ref().is_none_or(is_there));
+    let check = || written.iter().try_for_each(|path| check_place(path, args));
+    check()?;
     let _lock = written.as_deref().map(lock).transpose()?;
+    // Another process may have come first.
+    check()?;
     let (mut stream, position) = match &args.resume {
         Some(path) => stream.resume(path, args)?,
         None => (stream, 0),
@@ -486,6 +519,8 @@ impl Serialize for Probabilities<'_> {
 impl Stream {
     fn new(args: &Args) -> Result<Self> {
         let settings = args.learning.settings()?;
+        let is_another = |path: &&PathBuf| args.resume.as_ref().is_none_or(|resumed| !is_same_file(path, resumed));
+        let checkpoint = args.checkpoint.as_ref().filter(is_another).or(args.resume.as_ref()).cloned();
         let labels = settings.classes() > 0;
         check_delay(args.reading.delay, settings.memory)?;
         Ok(Stream {
@@ -503,7 +538,7 @@ impl Stream {
             tally: Tally::default(),
             clock: Clock::new(),
             said: 0,
-            checkpoint: args.checkpoint.as_ref().or(args.resume.as_ref()).cloned(),
+            checkpoint,
             every: args.every,
             output: args.output,
             summary_every: args.summary_every,
