@@ -1,16 +1,19 @@
 //! Ctrl-C and requests to end: a first one asks, a second one does not wait for the answer.
 
 use anyhow::{Context, Result};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};
+use std::time::{Duration, Instant};
 
 /// What must be put right before the process ends at once.
 static BEFORE_EXIT: OnceLock<fn()> = OnceLock::new();
 
 static CAUGHT: Once = Once::new();
 
-/// How often the user asked to stop.
-static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
+/// When the user first asked to stop.
+static ASKED: OnceLock<Instant> = OnceLock::new();
+
+/// Requests so soon after the first are the same one: `timeout` and others signal a process, and then its group.
+const SAME: Duration = Duration::from_millis(500);
 
 /// Has them counted instead of ending the process.
 pub fn catch() -> Result<()> {
@@ -27,14 +30,13 @@ pub fn ignore() -> Result<()> {
 }
 
 /// Has this done before a second Ctrl-C ends the process.
-#[cfg_attr(not(feature = "tui"), expect(dead_code, reason = "only a dashboard changes the terminal"))]
 pub fn before_exit(put_right: fn()) {
     let _ = BEFORE_EXIT.set(put_right);
 }
 
 /// Asks to stop, as Ctrl-C does.
 pub fn ask() {
-    if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
+    if ASKED.get_or_init(Instant::now).elapsed() >= SAME {
         if let Some(put_right) = BEFORE_EXIT.get() {
             put_right();
         }
@@ -44,5 +46,5 @@ pub fn ask() {
 
 /// Whether the user asked to stop.
 pub fn asked() -> bool {
-    INTERRUPTS.load(Ordering::SeqCst) > 0
+    ASKED.get().is_some()
 }

@@ -1,6 +1,7 @@
 //! The command `onward`.
 
 mod args;
+mod children;
 mod commands;
 mod confusion;
 mod cost;

@@ -5,7 +5,7 @@ mod common;
 
 use common::finished;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 /// A comparison of networks that train in no time.
 fn compare(folder: &Path, more: &[&str]) -> Output {
@@ -54,6 +54,20 @@ fn dropout_is_left_out_where_a_rule_silences_no_units() {
     let output = compare(folder.path(), &["--rules=random-layers", "--set-for=random-layers:network.dropout=0.1"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("random-layers: refused. setting `network.dropout`"));
+}
+
+#[test]
+fn asked_to_stop_it_asks_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["compare", "default-small", "--out=c", "--limit=400", "--epochs=100000", "--progress=none"];
+    let settings = ["--set=network.layers=[24,20]", "--set=data.validation=100"];
+    let mut command = common::onward(folder.path(), &[&arguments[..], &settings].concat());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let run = folder.path().join("c/forward-forward");
+    common::until(|| run.join("checkpoint/last.safetensors").exists());
+    common::signal("TERM", child.id());
+    assert_eq!(common::end(child).status.code(), Some(130));
+    assert!(!common::in_use(&run) && !folder.path().join("c/backprop").exists());
 }
 
 #[test]

@@ -140,3 +140,51 @@ fn an_interrupted_sweep_goes_on_to_the_same_bits() {
         }
     }
 }
+
+/// A sweep of one run that does not end by itself, once that has its first epoch; and the run's directory.
+#[cfg(unix)]
+fn endless(folder: &Path) -> (std::process::Child, std::path::PathBuf) {
+    write(folder, "", "[grid]\ntraining.epochs = [100000]\n");
+    let text = std::fs::read_to_string(folder.join("my.toml")).unwrap();
+    std::fs::write(folder.join("my.toml"), text.replace("training.epochs = 2\n", "")).unwrap();
+    let mut command = onward(folder, &["sweep", "my.toml", "--jobs=1", "--threads=1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = folder.join("runs/sweep-my/training.epochs=100000,seed=1");
+    common::until(|| run.join("checkpoint/last.safetensors").exists());
+    (child, run)
+}
+
+#[cfg(unix)]
+#[test]
+fn two_signals_at_once_are_one_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, run) = endless(folder.path());
+    common::signal("INT", child.id());
+    std::thread::sleep(Duration::from_millis(10));
+    common::signal("INT", child.id());
+    let output = common::end(child);
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Stopped. The same command goes on."), "{}", text(&output.stdout));
+    assert!(!common::in_use(&run), "its run goes on without it");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_signal_ends_the_runs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, run) = endless(folder.path());
+    // A run that does not do as it is asked.
+    let runs = common::children(child.id());
+    assert_eq!(runs.len(), 1);
+    common::signal("STOP", runs[0]);
+    common::signal("INT", child.id());
+    std::thread::sleep(Duration::from_millis(700));
+    common::signal("INT", child.id());
+    let output = common::end(child);
+    let left = common::in_use(&run);
+    if left {
+        common::signal("KILL", runs[0]);
+    }
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(!left, "its run is left behind");
+}

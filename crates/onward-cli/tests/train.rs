@@ -186,7 +186,11 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_does() {
     for signal in ["-INT", "-TERM"] {
         let name = format!("interrupted{signal}");
         let (child, run_dir) = started(folder.path(), &name, 2);
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        // As `timeout` asks: the process, and at once its group.
+        for _ in 0..2 {
+            assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
         assert!(stdout(&output).contains(&format!("onward train --resume {name}")), "{}", stdout(&output));

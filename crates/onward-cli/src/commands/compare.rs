@@ -1,5 +1,6 @@
 //! `onward compare`: one experiment by several rules, beside each other: error against samples, time and memory.
 
+use crate::children::Process;
 use crate::commands::report::open;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
@@ -232,6 +233,11 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
             return Ok(());
         }
     }
+    // Asked to stop, a run saves itself first; this process waits for it, and starts no other.
+    interrupt::catch()?;
+    if interrupt::asked() {
+        return Err(Interrupted.into());
+    }
     write_atomically(&file, document.as_bytes())
         .with_context(|| format!("{}: it could not be written", file.display()))?;
     terminal::print(&format!("— {name} —\n"))?;
@@ -241,9 +247,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
         true => command.arg("--resume").arg(path),
         false => command.arg(&file).arg("--out").arg(path),
     };
-    // Ctrl-C reaches the run too, which saves itself; this process waits for it.
-    interrupt::catch()?;
-    let status = command.status().context("the run could not be started")?;
+    let status = Process::start(&mut command).and_then(|run| run.wait()).context("the run could not be started")?;
     terminal::print("\n")?;
     match status.code() {
         Some(0) => Ok(()),

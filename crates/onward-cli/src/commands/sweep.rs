@@ -3,6 +3,7 @@
 mod ranking;
 mod space;
 
+use crate::children::{PAUSE, Process};
 use crate::commands::report::open;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Flags of `onward sweep`.
@@ -86,7 +87,7 @@ struct Job {
 /// A run under way, in a process of its own.
 struct Running {
     job: usize,
-    process: Child,
+    process: Process,
     /// What it says on stderr.
     said: File,
     since: Instant,
@@ -216,12 +217,12 @@ fn train(space: &Space, jobs: &[Job], mut todo: VecDeque<usize>, args: &Args) ->
             break;
         }
         if interrupt::asked() && !std::mem::replace(&mut told, true) {
-            running.iter_mut().for_each(|one| ask_to_stop(&mut one.process));
+            running.iter().for_each(|one| one.process.ask_to_stop());
         }
-        std::thread::sleep(Duration::from_millis(30));
+        std::thread::sleep(PAUSE);
         let mut i = 0;
         while i < running.len() {
-            let Some(status) = running[i].process.try_wait().context("a run could not be waited for")? else {
+            let Some(status) = running[i].process.ended().context("a run could not be waited for")? else {
                 i += 1;
                 continue;
             };
@@ -269,30 +270,15 @@ fn begin(number: usize, job: &Job, threads: usize) -> Result<Running> {
     let said = tempfile::tempfile().context("a scratch file could not be made")?;
     let stderr = said.try_clone().context("a scratch file could not be shared")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    // Ctrl-C reaches this process alone, which asks each run once: asked twice, they would not save themselves.
+    // Ctrl-C reaches this process alone, which asks each run once, and says when all have stopped.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let process = command.spawn().context("a run could not be started")?;
+    let process = Process::start(&mut command).context("a run could not be started")?;
     Ok(Running { job: number, process, said, since: Instant::now() })
 }
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Asks a run to save itself and stop, where the system has a way to; stops it otherwise, which costs it what it has learned
-/// since its last checkpoint.
-fn ask_to_stop(process: &mut Child) {
-    #[cfg(unix)]
-    let asked = {
-        let kill = format!("kill -TERM {}", process.id());
-        Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
-    };
-    #[cfg(not(unix))]
-    let asked = false;
-    if !asked {
-        let _ = process.kill();
-    }
 }
 
 /// A run and its result in a line; where the terminal is not wide enough, in more, indented.

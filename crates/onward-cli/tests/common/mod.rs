@@ -3,7 +3,8 @@
 
 use assert_cmd::cargo::cargo_bin;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// `onward` in `folder`, with nothing on its standard input.
 pub fn onward(folder: &Path, arguments: &[&str]) -> Command {
@@ -23,6 +24,51 @@ pub fn out(folder: &Path, arguments: &[&str]) -> String {
     let output = finished(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Sends a signal to a process.
+#[cfg(unix)]
+#[track_caller]
+pub fn signal(name: &str, process: u32) {
+    let kill = format!("kill -{name} {process}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+}
+
+/// Waits until something holds, a minute at most.
+#[track_caller]
+pub fn until(holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "not within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The end of a process, which must come within a minute.
+#[track_caller]
+pub fn end(mut process: Child) -> Output {
+    let start = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(60) {
+            process.kill().unwrap();
+            panic!("it went on for a minute");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.wait_with_output().unwrap()
+}
+
+/// Whether some process trains in a run directory.
+pub fn in_use(run: &Path) -> bool {
+    let lock = std::fs::File::open(run.join(".lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+/// The processes that the main thread of a process has started.
+#[cfg(target_os = "linux")]
+pub fn children(process: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    children.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
 /// A folder with `points.csv`, which can be learned.
