@@ -188,3 +188,15 @@ fn a_second_signal_ends_the_runs_too() {
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     assert!(!left, "its run is left behind");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_is_stopped_from_elsewhere_is_not_ranked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, _) = endless(folder.path());
+    common::signal("TERM", common::children(child.id())[0]);
+    let output = common::end(child);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("failed: epochs 100000, seed 1: it was stopped"), "{}", text(&output.stdout));
+    assert_eq!(json(folder.path())["trials"][0]["validation_error"], serde_json::json!({}));
+}

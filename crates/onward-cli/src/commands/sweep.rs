@@ -122,7 +122,10 @@ pub fn run(args: &Args) -> Result<()> {
     for (n, job) in jobs.iter().enumerate() {
         let run = match failures.iter().find(|(failed, _)| *failed == n) {
             Some((_, reason)) => Err(reason.clone()),
-            None => open(&job.path).map_err(|error| format!("{error:#}")),
+            None => match open(&job.path) {
+                Ok(run) if run.summary.is_none() => Err("it has not come to its end".into()),
+                run => run.map_err(|error| format!("{error:#}")),
+            },
         };
         outcomes.push(Outcome { trial: job.trial, seed: job.seed, path: job.path.clone(), run });
     }
@@ -228,7 +231,7 @@ fn train(space: &Space, jobs: &[Job], mut todo: VecDeque<usize>, args: &Args) ->
             };
             let mut one = running.swap_remove(i);
             let job = &jobs[one.job];
-            if status.code() == Some(130) || (interrupt::asked() && !status.success()) {
+            if interrupt::asked() && !status.success() {
                 continue;
             }
             done += 1;
@@ -236,7 +239,10 @@ fn train(space: &Space, jobs: &[Job], mut todo: VecDeque<usize>, args: &Args) ->
             let result = match status.success() {
                 true => validation(&job.path, one.since.elapsed())?,
                 false => {
-                    let reason = reason(&mut one.said, &status.to_string());
+                    let reason = match status.code() {
+                        Some(130) => "it was stopped from elsewhere, and saved".into(),
+                        _ => reason(&mut one.said, &status.to_string()),
+                    };
                     failures.push((one.job, reason.clone()));
                     format!("FAILED: {reason}")
                 }

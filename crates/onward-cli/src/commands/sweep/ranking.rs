@@ -228,11 +228,11 @@ impl Place<'_> {
 
 impl Outcome {
     fn errors(&self) -> Option<&BTreeMap<Readout, f64>> {
-        Some(&self.run.as_ref().ok()?.metrics.last()?.validation_error)
+        Some(&self.run.as_ref().ok()?.summary.as_ref()?.validation_error)
     }
 
     fn seconds(&self) -> Option<f64> {
-        Some(self.run.as_ref().ok()?.metrics.last()?.seconds)
+        Some(self.run.as_ref().ok()?.summary.as_ref()?.seconds)
     }
 }
 
