@@ -125,6 +125,19 @@ impl RunDir {
         Ok(run)
     }
 
+    /// Refuses a directory with a run of another experiment.
+    ///
+    /// # Errors
+    /// A [`Usage`] where there is one, or one that does not say what it is of.
+    pub fn refuse_other(path: &Path, experiment: &Experiment) -> Result<()> {
+        let file = path.join("experiment.toml");
+        let empty = !file.exists() && !path.join("summary.json").exists();
+        if empty || Experiment::open(&file.to_string_lossy())? == *experiment {
+            return Ok(());
+        }
+        Err(Usage(format!("{}: a run with other settings is here; give another --out", path.display())).into())
+    }
+
     /// An earlier run's directory, and its experiment.
     ///
     /// # Errors

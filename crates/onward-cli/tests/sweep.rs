@@ -79,7 +79,7 @@ fn combinations_are_ranked_by_their_validation_error() {
     write(folder.path(), "seeds = 2", "[grid]\nhead.rate = [0.00001, 0.1]\n[set.head]\nweight_cost = 0.2\n");
     let output = sweep(folder.path(), &["--by=one-pass"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("there is a run with other settings here"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("a run with other settings is here"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
     let document = experiment.document();
     if path.exists() {
         if std::fs::read_to_string(&file).ok().as_deref() != Some(&document) {
-            let problem = format!("{}: there is a run with other settings here; give another --out", path.display());
+            let problem = format!("{}: a run with other settings is here; give another --out", path.display());
             return Err(Usage(problem).into());
         }
         if RunDir::summary(path)?.is_some() {

@@ -6,7 +6,7 @@ use crate::experiment::{EMBEDDED, Experiment};
 use crate::progress::Mode;
 use crate::ranks::Ranks;
 use crate::report::stats::mean;
-use crate::run_dir::Summary;
+use crate::run_dir::{RunDir, Summary};
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::Readout;
@@ -51,7 +51,14 @@ pub fn run(args: &Args) -> Result<()> {
         false => args.names.iter().map(String::as_str).collect(),
         true => reported().collect(),
     };
-    let experiments = names.iter().map(|name| Experiment::open(name)).collect::<Result<Vec<_>>>()?;
+    let mut experiments: Vec<Experiment> = Vec::new();
+    for name in &names {
+        let experiment = Experiment::open(name)?;
+        // Named twice, it is not two results.
+        if !experiments.contains(&experiment) {
+            experiments.push(experiment);
+        }
+    }
     let mut summaries = Vec::new();
     if args.recorded {
         summaries = recorded()?;
@@ -63,18 +70,22 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let options = Options { threads: args.threads, progress: Mode::Auto, ..Options::default() };
+    let mut runs = Vec::new();
     for experiment in experiments.iter().filter(|_| !args.recorded) {
         for seed in 1..=args.seeds {
             let experiment = experiment.with([("seed".into(), Value::Integer(seed.into()))])?;
             let path = args.out.join(format!("{}-{seed}", experiment.name));
-            let text = std::fs::read_to_string(path.join("summary.json"));
-            summaries.push(match text {
-                // Done before: a long reproduction may be stopped and started again.
-                Ok(text) => parse(&path.display().to_string(), &text)?,
-                Err(_) if path.join("experiment.toml").exists() => resume(&path, &options, false, &Ranks::alone())?,
-                Err(_) => start(experiment, path, &options, &Ranks::alone())?,
-            });
+            RunDir::refuse_other(&path, &experiment)?;
+            runs.push((experiment, path));
         }
+    }
+    for (experiment, path) in runs {
+        summaries.push(match RunDir::summary(&path)? {
+            // Done before: a long reproduction may be stopped and started again.
+            Some(summary) => summary,
+            None if path.join("experiment.toml").exists() => resume(&path, &options, false, &Ranks::alone())?,
+            None => start(experiment, path, &options, &Ranks::alone())?,
+        });
     }
     terminal::print(&if args.markdown { markdown(&summaries) } else { plain(&summaries) })
 }
@@ -87,11 +98,10 @@ fn reported() -> impl Iterator<Item = &'static str> {
 
 /// Our own full-size runs.
 fn recorded() -> Result<Vec<Summary>> {
-    RECORDED.iter().map(|(name, text)| parse(name, text)).collect()
-}
-
-fn parse(name: &str, text: &str) -> Result<Summary> {
-    serde_json::from_str(text).with_context(|| format!("{name}: it is not a run's summary"))
+    let parse = |(name, text): &(&str, &str)| -> Result<Summary> {
+        serde_json::from_str(text).with_context(|| format!("{name}: it is not a run's summary"))
+    };
+    RECORDED.iter().map(parse).collect()
 }
 
 /// One line of the table.

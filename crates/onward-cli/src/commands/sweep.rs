@@ -188,12 +188,7 @@ fn list(space: &Space, jobs: &[Job]) -> Result<()> {
 fn unfinished(jobs: &[Job]) -> Result<VecDeque<usize>> {
     let mut todo = VecDeque::new();
     for (n, job) in jobs.iter().enumerate() {
-        let file = job.path.join("experiment.toml");
-        if file.exists() && Experiment::open(&file.to_string_lossy())? != job.experiment {
-            let problem =
-                format!("{}: there is a run with other settings here; give another --out", job.path.display());
-            return Err(Usage(problem).into());
-        }
+        RunDir::refuse_other(&job.path, &job.experiment)?;
         if !matches!(RunDir::summary(&job.path), Ok(Some(_))) {
             todo.push_back(n);
         }
