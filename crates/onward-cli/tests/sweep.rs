@@ -124,15 +124,14 @@ fn an_interrupted_sweep_goes_on_to_the_same_bits() {
         let status = child.wait().unwrap();
         assert!(signal == "KILL" || status.code() == Some(130) || status.success(), "{status}");
         // Runs whose sweep was killed go on to their end; until then they are somebody else's.
-        let done = |rate: &str| folder.path().join(signal).join(format!("optimizer.rate={rate},seed=1/summary.json"));
-        while signal == "KILL" && !done("0.005").exists() && start.elapsed() < Duration::from_secs(60) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let run = |rate: &str| folder.path().join(signal).join(format!("optimizer.rate={rate},seed=1"));
+        let over = || run("0.005").join("summary.json").exists() && !common::in_use(&run("0.01"));
+        common::until(|| signal != "KILL" || over());
         let mut output = sweep(folder.path(), &[&out]);
         if signal == "KILL" && !output.status.success() {
             output = sweep(folder.path(), &[&out]);
         }
-        assert!(output.status.success(), "{signal}: {}", text(&output.stderr));
+        assert!(output.status.success(), "{signal}: {}{}", text(&output.stdout), text(&output.stderr));
         for rate in ["0.005", "0.01", "0.02"] {
             let name = format!("optimizer.rate={rate},seed=1/checkpoint/last.safetensors");
             let read = |out: &str| std::fs::read(folder.path().join(out).join(&name)).unwrap();
