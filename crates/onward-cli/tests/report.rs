@@ -97,6 +97,9 @@ fn runs_are_compared() {
     // Error by two readouts, and loss.
     assert_eq!(count(&page, "<svg"), 4);
 
+    let text = out(folder.path(), &["report", "a", "a/", "a/checkpoint/last.safetensors", "c"]);
+    assert!(text.contains("\nlayers [16, 16]     1 ") && text.matches("left out").count() == 2, "{text}");
+
     let output = finished(folder.path(), &["report", "a", "b", "--out", "none/there.html"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("none/there.html: it could not be written"));

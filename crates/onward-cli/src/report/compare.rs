@@ -25,6 +25,8 @@ pub struct Run {
 pub struct Comparison {
     groups: Vec<Group>,
     readouts: Vec<Readout>,
+    /// Which runs are not among them, and why.
+    left_out: Vec<String>,
     /// Whether every run has its test error; the last validation errors are compared otherwise.
     tested: bool,
 }
@@ -51,17 +53,25 @@ impl Comparison {
     }
 
     fn by(runs: Vec<Run>, tested: bool) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
+        let (mut groups, mut left_out) = (Vec::<Group>::new(), Vec::new());
         for run in runs {
-            match groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) {
-                Some(group) => group.runs.push(run),
-                None => groups.push(Group { name: String::new(), runs: vec![run] }),
+            let Some(group) = groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) else {
+                groups.push(Group { name: String::new(), runs: vec![run] });
+                continue;
+            };
+            // The same draws once more tell nothing of luck.
+            match group.runs.iter().find(|other| other.experiment.recipe.seed == run.experiment.recipe.seed) {
+                Some(other) => {
+                    let (run, other) = (run.path.display(), other.path.display());
+                    left_out.push(format!("{run}: left out; {other} has the same settings and the same seed."));
+                }
+                None => group.runs.push(run),
             }
         }
         name(&mut groups);
         let errors = groups.iter().flat_map(|group| group.runs.iter().map(|run| run.errors(tested)));
         let readouts: BTreeSet<Readout> = errors.flat_map(|errors| errors.into_keys().collect::<Vec<_>>()).collect();
-        Comparison { groups, readouts: readouts.into_iter().collect(), tested }
+        Comparison { groups, readouts: readouts.into_iter().collect(), left_out, tested }
     }
 
     fn what(&self) -> &'static str {
@@ -87,7 +97,7 @@ impl Comparison {
             row(&[name, group.runs.len().to_string()].into_iter().chain(errors).collect::<Vec<_>>());
         }
         text.push('\n');
-        for line in self.verdicts().iter().flat_map(|verdict| wrapped(verdict, 80)) {
+        for line in self.left_out.iter().chain(&self.verdicts()).flat_map(|verdict| wrapped(verdict, 80)) {
             let _ = writeln!(text, "{line}");
         }
         text
@@ -109,7 +119,10 @@ impl Comparison {
                 Some(match stats::p_value(&a, &b) {
                     Some(p) if p < SIGNIFICANT => format!("{told}: more than luck (p = {p:.3})."),
                     Some(p) => format!("{told}: no more than luck would do (p = {p:.2})."),
-                    None => format!("{told}; whether that is luck, only two seeds or more of each can tell."),
+                    None if a.len() < 2 || b.len() < 2 => {
+                        format!("{told}; whether that is luck, only two seeds or more of each can tell.")
+                    }
+                    None => format!("{told}; whether that is luck, seeds that all come to the same cannot tell."),
                 })
             })
             .collect()
@@ -133,8 +146,12 @@ impl Comparison {
         headings.extend(names.iter().map(|name| &name[..]));
         headings.extend(["minutes each", "parameters", "samples/s", "peak MB"]);
         let rows: Vec<_> = self.groups.iter().map(|group| self.row(group)).collect();
-        let verdicts: String =
-            self.verdicts().iter().map(|verdict| format!("<li>{}</li>\n", html::escape(verdict))).collect();
+        let verdicts: String = self
+            .left_out
+            .iter()
+            .chain(&self.verdicts())
+            .map(|verdict| format!("<li>{}</li>\n", html::escape(verdict)))
+            .collect();
         let body = format!("{}<ul>\n{verdicts}</ul>\n", html::table(&headings, &rows));
         let about = format!(
             "Mean {} ± standard deviation over the seeds. Runs that differ in nothing but their seed are one line. Whether a \
@@ -345,6 +362,29 @@ mod tests {
         let text = Comparison::new(vec![named(long, 1), named(long, 2), named("short", 1)]).text();
         assert!(text.contains("12.25 ± 0.00") && text.contains("combined"), "{text}");
         assert!(text.lines().take(5).all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn a_seed_counts_once() {
+        let runs = [("a", 1, 100, 2.0), ("a/", 1, 100, 2.0), ("b", 1, 50, 2.5), ("b", 1, 50, 2.5)];
+        let comparison = Comparison::new(runs.map(|(path, seed, batch, error)| run(path, seed, batch, error)).into());
+        let text = comparison.text();
+        assert!(text.contains("\nbatch 100     1         2.00\nbatch 50      1         2.50\n"), "{text}");
+        for expected in [
+            "\na/: left out; a has the same settings and the same seed.\n",
+            "\nb: left out; b has the same settings and the same seed.\n",
+            "only\ntwo seeds or more of each can tell.",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+        assert!(comparison.html().contains("<h1>2 runs compared</h1>") && comparison.html().contains("a/: left out"));
+    }
+
+    #[test]
+    fn seeds_that_come_to_the_same_tell_nothing() {
+        let runs = [("a", 1, 100, 2.0), ("b", 2, 100, 2.0), ("c", 1, 50, 2.5), ("d", 2, 50, 2.5)];
+        let text = Comparison::new(runs.map(|(path, seed, batch, error)| run(path, seed, batch, error)).into()).text();
+        assert!(text.ends_with("whether that is luck,\nseeds that all come to the same cannot tell.\n"), "{text}");
     }
 
     #[test]

@@ -13,14 +13,15 @@ pub fn deviation(x: &[f64]) -> Option<f64> {
 }
 
 /// How likely means at least this far apart are if `a` and `b` are samples of the same: Welch's test, two-sided. `None`
-/// where one of them is a single value.
+/// where one of them is a single value, or nothing in either varies.
 pub fn p_value(a: &[f64], b: &[f64]) -> Option<f64> {
     let share = |x: &[f64]| Some((deviation(x)?.powi(2) / x.len() as f64, (x.len() - 1) as f64));
     let ((va, na), (vb, nb)) = (share(a)?, share(b)?);
-    let difference = mean(a) - mean(b);
-    if va + vb == 0.0 {
-        return Some(if difference == 0.0 { 1.0 } else { 0.0 });
+    let constant = |x: &[f64]| x.iter().all(|one| *one == x[0]);
+    if constant(a) && constant(b) {
+        return None;
     }
+    let difference = mean(a) - mean(b);
     let freedom = (va + vb).powi(2) / (va * va / na + vb * vb / nb);
     Some(two_tails(difference / (va + vb).sqrt(), freedom))
 }
@@ -63,7 +64,10 @@ mod tests {
         let p = p_value(&[1.80, 1.89, 1.83], &[1.55, 1.82, 1.60]).unwrap();
         assert!((p - 0.148_046).abs() < 1e-4, "{p}");
         assert_eq!(p_value(&[1.0], &[2.0, 3.0]), None);
-        assert_eq!(p_value(&[1.0, 1.0], &[1.0, 1.0]), Some(1.0));
+        for (a, b) in [([1.0; 3], [1.0; 3]), ([0.1; 3], [0.3; 3])] {
+            assert_eq!(p_value(&a, &b), None);
+        }
+        assert!(p_value(&[1.0, 1.0], &[2.0, 2.5]).unwrap() > 0.05);
         assert!((deviation(&[1.0, 2.0, 3.0, 4.0]).unwrap() - 1.290_994_4).abs() < 1e-6);
     }
 }
