@@ -57,6 +57,19 @@ fn dropout_is_left_out_where_a_rule_silences_no_units() {
 }
 
 #[test]
+fn without_test_samples_validation_errors_are_compared() {
+    let folder = common::points();
+    let more = ["--data=points.csv", "--limit=0", "--set=network.label=prepend"];
+    let output = compare(folder.path(), &more);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table: Vec<&str> = text.lines().skip_while(|line| line.trim() != "validation error").collect();
+    assert!(table.len() > 3 && table[1].contains(" one-pass ") && table[2].contains(" % "), "{text}");
+    let said = common::out(folder.path(), &["report", "c/forward-forward", "c/backprop"]);
+    assert!(said.starts_with("Mean last validation error ") && said.contains(" one-pass"), "{said}");
+}
+
+#[test]
 fn asked_to_stop_it_asks_its_run() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["compare", "default-small", "--out=c", "--limit=400", "--epochs=100000", "--progress=none"];

@@ -7,7 +7,7 @@ use crate::experiment::Experiment;
 use crate::interrupt;
 use crate::progress::grouped;
 use crate::report::compare::Comparison;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, Summary};
 use crate::settings::{parse_flag, wrapped};
 use crate::terminal;
 use anyhow::{Context, Result};
@@ -259,15 +259,23 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
 fn table(runs: &[(String, PathBuf)]) -> Result<String> {
     let summary = |path: &Path| RunDir::summary(path)?.context("a finished run has a summary");
     let summaries = runs.iter().map(|(_, path)| summary(path)).collect::<Result<Vec<_>>>()?;
-    let readouts: BTreeSet<_> = summaries.iter().flat_map(|summary| summary.test_error.keys()).collect();
-    let mut text = format!("{:16}", "rule");
+    // Not all data comes with test samples.
+    let tested = summaries.iter().all(|summary| !summary.test_error.is_empty());
+    let errors = |summary: &Summary| if tested { &summary.test_error } else { &summary.validation_error }.clone();
+    let readouts: BTreeSet<_> = summaries.iter().flat_map(|summary| errors(summary).into_keys()).collect();
+    let mut text = match (readouts.is_empty(), tested) {
+        (true, _) => String::new(),
+        (_, true) => format!("{:16} test error\n", ""),
+        (_, false) => format!("{:16} validation error\n", ""),
+    };
+    text.push_str(&format!("{:16}", "rule"));
     readouts.iter().for_each(|readout| text.push_str(&format!(" {:>8}", readout.to_string())));
     text.push_str(&format!(" {:>11} {:>9} {:>9}\n", "samples/s", "seconds", "peak MB"));
     let mut notes = String::new();
     for ((name, path), summary) in runs.iter().zip(&summaries) {
         text.push_str(&format!("{name:16}"));
         for readout in &readouts {
-            let error = summary.test_error.get(readout).map_or("-".into(), |error| format!("{error:.2} %"));
+            let error = errors(summary).get(readout).map_or("-".into(), |error| format!("{error:.2} %"));
             text.push_str(&format!(" {error:>width$}", width = readout.to_string().len().max(8)));
         }
         text.push_str(&format!(

@@ -43,7 +43,9 @@ const SIGNIFICANT: f64 = 0.05;
 impl Comparison {
     /// Groups the runs, in the order in which they are named.
     pub fn new(runs: Vec<Run>) -> Self {
-        let tested = runs.iter().all(|run| run.summary.is_some());
+        // A run that had no test samples has a summary without test errors.
+        let tested = |run: &Run| run.summary.as_ref().is_some_and(|summary| !summary.test_error.is_empty());
+        let tested = runs.iter().all(tested);
         Self::by(runs, tested)
     }
 
