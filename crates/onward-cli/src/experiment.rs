@@ -125,13 +125,15 @@ impl Experiment {
         }
         let text =
             std::fs::read_to_string(name).map_err(|error| Usage(format!("{name}: it could not be read: {error}")))?;
-        let mut experiment = Self::from_settings(settings::parse_file(&text, name)?)?;
-        if !text.contains("name =")
+        let mut given = settings::parse_file(&text, name)?;
+        if !given.iter().any(|(key, _)| key == "name")
             && let Some(stem) = Path::new(name).file_stem()
         {
-            experiment.name = stem.to_string_lossy().into_owned();
+            let stem = Value::String(stem.to_string_lossy().into_owned());
+            settings::check("name", &stem, name)?;
+            given.push(("name".into(), stem));
         }
-        Ok(experiment)
+        Ok(Self::from_settings(given)?)
     }
 
     /// The default experiment with these settings in place of its own.
@@ -206,6 +208,21 @@ mod tests {
     #[test]
     fn the_default_file_says_what_the_default_is() {
         assert_eq!(Experiment::open("default").unwrap(), Experiment::default());
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_called_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.toml");
+        for (text, name) in [
+            ("name=\"mine\"", "mine"),
+            ("\"name\" = 'mine'", "mine"),
+            ("# the name = what it is called\nseed = 3", "own"),
+            ("about = \"name = x\"", "own"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(Experiment::open(&file.to_string_lossy()).unwrap().name, name, "{text}");
+        }
     }
 
     #[test]
