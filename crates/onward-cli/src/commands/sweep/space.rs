@@ -70,6 +70,7 @@ impl Space {
         };
         let fixed = settings::leaves(text, file, Some("set"))?;
         for (key, value, place) in &fixed {
+            refuse_seed(key, place)?;
             settings::check(key, value, place)?;
         }
         let base = base.with(fixed.into_iter().map(|(key, value, _)| (key, value)))?;
@@ -94,7 +95,7 @@ impl Space {
             (_, false) => return Err(Usage(format!("{file}: [random] needs `draws`, 1 or more: how many to draw"))),
         };
         let draw_seed = number(&plain, "draw_seed", file)?.unwrap_or(1);
-        let seeds = seeds(&plain, file)?;
+        let seeds = seeds(&plain, file, base.recipe.seed.0)?;
 
         let combinations = grid.iter().map(|(_, values)| values.len()).try_fold(draws, usize::checked_mul);
         let runs = combinations.and_then(|trials| trials.checked_mul(seeds.len()));
@@ -237,10 +238,10 @@ fn number(plain: &Table, key: &str, file: &str) -> Result<Option<u64>, Usage> {
     plain.get(key).map(|value| fits(value).ok_or_else(|| wrong(value))).transpose()
 }
 
-/// `seeds = 3` means 1, 2 and 3; `seeds = [7, 9]` those.
-fn seeds(plain: &Table, file: &str) -> Result<Vec<u64>, Usage> {
+/// `seeds = 3` means 1, 2 and 3; `seeds = [7, 9]` those; without it, there is the experiment's `own` alone.
+fn seeds(plain: &Table, file: &str, own: u64) -> Result<Vec<u64>, Usage> {
     let seeds: Option<Vec<u64>> = match plain.get("seeds") {
-        None => Some(vec![1]),
+        None => Some(vec![own]),
         Some(Value::Integer(count)) => Some((1..=u64::try_from(*count).unwrap_or(0).min(MOST as u64 + 1)).collect()),
         Some(Value::Array(seeds)) => {
             seeds.iter().map(|seed| seed.as_integer().and_then(|seed| u64::try_from(seed).ok())).collect()
@@ -330,6 +331,17 @@ mod tests {
     }
 
     #[test]
+    fn without_seeds_the_experiment_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("base.toml");
+        std::fs::write(&file, "seed = 9").unwrap();
+        let text = |seeds: &str| format!("experiment = '{}'\n{seeds}[grid]\noptimizer.rate = [0.1]\n", file.display());
+        let own = parse(&text("")).unwrap();
+        assert_eq!((own.seeds[..].to_vec(), own.trials[0].experiment.as_ref().unwrap().recipe.seed.0), (vec![9], 9));
+        assert_eq!(parse(&text("seeds = 2\n")).unwrap().seeds, [1, 2]);
+    }
+
+    #[test]
     fn settings_that_do_not_go_together_are_a_trial_that_is_refused() {
         let space = parse("[grid]\nhead.enabled = [true, false]\n").unwrap();
         assert!(space.trials[0].experiment.is_ok());
@@ -358,6 +370,7 @@ mod tests {
                 "my.toml:2: there is no setting `optimizer.rat`; did you mean `optimizer.rate`?",
             ),
             ("[grid]\noptimizer.rate = [0.1, -3.0]", "my.toml:2: `optimizer.rate` is -3.0, expected a number"),
+            ("[set]\nseed = 77\n[grid]\noptimizer.rate = [0.1]", "my.toml:2: give the seeds as `seeds = [1, 2, 3]`"),
             ("[grid]\nseed = [1, 2]", "give the seeds as `seeds = [1, 2, 3]`"),
             (
                 "[set]\ndata.validation = 0\n[grid]\noptimizer.rate = [0.1]",
