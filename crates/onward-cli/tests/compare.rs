@@ -28,6 +28,12 @@ fn a_program_between_layers() {
     let settings = std::fs::read_to_string(folder.path().join("c/forward-forward/experiment.toml")).unwrap();
     assert!(settings.contains("command = [\"cat\"]") && settings.contains("outputs = 24"), "{settings}");
 
+    for more in [&["--program=cat"][..], &["--program=cat", "--black-box=noise"]] {
+        let output = compare(folder.path(), more);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--program cat: there is no place for it; give --black-box process too"), "{said}");
+    }
     let output = compare(folder.path(), &["--black-box=process"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--program <COMMAND>"));
@@ -54,6 +60,18 @@ fn dropout_is_left_out_where_a_rule_silences_no_units() {
     let output = compare(folder.path(), &["--rules=random-layers", "--set-for=random-layers:network.dropout=0.1"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("random-layers: refused. setting `network.dropout`"));
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for flag in ["--set=rule=backprop", "--set-for=backprop:rule=random-layers"] {
+        let output = compare(folder.path(), &[flag]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("the rules are what is compared; give them as --rules "), "{said}");
+    }
+    assert!(!folder.path().join("c").exists());
 }
 
 #[test]

@@ -126,12 +126,16 @@ enum BoxChoice {
 
 /// Trains what is not trained yet, and compares.
 pub fn run(args: &Args) -> Result<()> {
+    if let (Some(program), true) = (&args.program, args.black_box != Some(BoxChoice::Process)) {
+        let problem = format!("--program {program}: there is no place for it; give --black-box process too");
+        return Err(Usage(problem).into());
+    }
     let base = Experiment::open(&args.experiment)?.with(changes(args)?)?;
     let own = |choice: &Choice| -> Result<Experiment> {
         let mut experiment = base.clone();
         let customary = choice.customary().iter().map(|flag| parse_flag(flag));
         let of_rule = format!("{}:", choice.name());
-        let set = args.set_for.iter().filter_map(|flag| flag.strip_prefix(&of_rule)).map(parse_flag);
+        let set = args.set_for.iter().filter_map(|flag| flag.strip_prefix(&of_rule)).map(setting);
         experiment = experiment.with(customary.chain(set).collect::<Result<Vec<_>, _>>()?)?;
         experiment.recipe.rule = choice.rule();
         if let Some(kind) = args.black_box {
@@ -144,12 +148,14 @@ pub fn run(args: &Args) -> Result<()> {
     {
         return Err(Usage(format!("--set-for {flag}: expected RULE:KEY=VALUE with one of --rules")).into());
     }
+    let mut done = BTreeSet::new();
+    let chosen = args.rules.iter().filter(|choice| done.insert(choice.name()));
+    let chosen = chosen.map(|choice| Ok((choice, own(choice)?))).collect::<Result<Vec<_>>>()?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("compare-{}", base.name)));
     std::fs::create_dir_all(&out).with_context(|| format!("{}: it could not be made", out.display()))?;
 
-    let (mut runs, mut notes, mut refused, mut done) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
-    for choice in args.rules.iter().filter(|choice| done.insert(choice.name())) {
-        let experiment = own(choice)?;
+    let (mut runs, mut notes, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (choice, experiment) in chosen {
         // What cannot be trained is part of the answer.
         if let Err(error) = experiment.recipe.clone().check() {
             refused.push(format!("{}: refused. {error}", choice.name()));
@@ -176,8 +182,22 @@ pub fn run(args: &Args) -> Result<()> {
     terminal::print(&format!("{text}\n{}\n", page.display()))
 }
 
+/// A setting that a flag changes.
+///
+/// # Errors
+/// A [`Usage`] also where it is the rule.
+fn setting(flag: &str) -> Result<(String, Value), Usage> {
+    match parse_flag(flag)? {
+        (key, rule) if key == "rule" => {
+            let rule = rule.as_str().unwrap_or_default();
+            Err(Usage(format!("--set {flag}: the rules are what is compared; give them as --rules {rule}")))
+        }
+        given => Ok(given),
+    }
+}
+
 fn changes(args: &Args) -> Result<Vec<(String, Value)>> {
-    let mut changes = args.set.iter().map(|flag| parse_flag(flag)).collect::<Result<Vec<_>, _>>()?;
+    let mut changes = args.set.iter().map(|flag| setting(flag)).collect::<Result<Vec<_>, _>>()?;
     let numbers = [("training.epochs", args.epochs), ("seed", args.seed), ("data.train", args.limit)];
     for (key, number) in numbers {
         if let Some(number) = number {
