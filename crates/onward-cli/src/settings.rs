@@ -33,13 +33,15 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// Any text.
     Text,
+    /// Text that is part of a directory's name.
+    Name,
     /// A list of texts.
     Words,
     /// A list of layers.
     Layers,
 }
 
-use Kind::{Flag, FlagOr, Layers, Number, NumberOr, Text, Whole, Word, Words};
+use Kind::{Flag, FlagOr, Layers, Name, Number, NumberOr, Text, Whole, Word, Words};
 
 const fn setting(key: &'static str, kind: Kind, help: &'static str) -> Setting {
     Setting { key, kind, help }
@@ -47,7 +49,7 @@ const fn setting(key: &'static str, kind: Kind, help: &'static str) -> Setting {
 
 /// All settings, in the order of a file.
 pub const SETTINGS: &[Setting] = &[
-    setting("name", Text, "What the experiment is called; run directories are named after it."),
+    setting("name", Name, "What the experiment is called."),
     setting("about", Text, "What it shows, in a sentence."),
     setting(
         "rule",
@@ -351,6 +353,7 @@ impl Kind {
             FlagOr(low, high) => format!("true, false or a number, {low} to {high}"),
             Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Text => "text in quotes".into(),
+            Name => "text in quotes, without / and \\, since directories are named after it".into(),
             Words => "a list of texts, such as [\"python3\", \"box.py\"]".into(),
             Layers => "a list of widths, such as [1000, 1000, 1000], or of tables with a kind".into(),
         }
@@ -374,6 +377,9 @@ impl Kind {
                 None => false,
             },
             Text => value.is_str(),
+            Name => value.as_str().is_some_and(|name| {
+                !name.is_empty() && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+            }),
             Words => value.as_array().is_some_and(|words| !words.is_empty() && words.iter().all(Value::is_str)),
             Layers => value.as_array().is_some_and(|layers| {
                 let is_layer = |l: &Value| l.is_table() || l.as_integer().is_some_and(|n| (1..=65_536).contains(&n));
@@ -665,6 +671,10 @@ mod tests {
         assert!(layer("kind = \"conv\", channels = 3").contains("`network.layers[0].field` is missing"));
         assert!(layer("kind = \"dense\", units = 0").contains("expected a whole number, 1 to 65536"));
         assert!(layer("units = 5").contains("no kind"));
+        for name in ["../../x", "/x", "a\\\\b", "a\\nb", ""] {
+            let found = refused(&format!("name = \"{name}\""));
+            assert!(found.starts_with("my.toml:1: `name` is ") && found.contains("without / and \\"), "{found}");
+        }
         assert!(refused("training = 5").contains("there is no setting `training`"));
         assert!(refused("[training\nbatch = 1").starts_with("my.toml:1: not valid TOML"));
         assert!(refused("\"a.b\" = 1").contains("`a.b`"));
