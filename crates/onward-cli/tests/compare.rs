@@ -71,7 +71,15 @@ fn settings_without_effect_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("the rules are what is compared; give them as --rules "), "{said}");
     }
+    let output = compare(folder.path(), &["--progress=foo"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("[possible values: auto, "));
+    assert_eq!(output.status.code(), Some(2));
     assert!(!folder.path().join("c").exists());
+    // What only the run itself finds out is wrong usage all the same.
+    let output = compare(folder.path(), &["--data=nowhere.csv"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("nowhere.csv: ") && said.contains("the run by forward-forward was refused"), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::commands::report::open;
 use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
 use crate::interrupt;
-use crate::progress::grouped;
+use crate::progress::{Mode, grouped};
 use crate::report::compare::Comparison;
 use crate::run_dir::{RunDir, Summary};
 use crate::settings::{parse_flag, wrapped};
@@ -58,8 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
     /// How to show progress.
-    #[arg(long, default_value = "auto")]
-    progress: String,
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    progress: Mode,
 }
 
 /// For rules that silence no units.
@@ -89,7 +89,7 @@ impl Choice {
     }
 
     fn name(self) -> String {
-        clap::ValueEnum::to_possible_value(&self).expect("no rule is hidden").get_name().to_owned()
+        word(self)
     }
 
     /// What people would set for this rule where the experiment was made for Forward-Forward.
@@ -109,6 +109,11 @@ impl Choice {
     }
 }
 
+/// As the command line has it.
+fn word(value: impl clap::ValueEnum) -> String {
+    value.to_possible_value().expect("no value is hidden").get_name().to_owned()
+}
+
 /// A black box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum BoxChoice {
@@ -126,6 +131,7 @@ enum BoxChoice {
 
 /// Trains what is not trained yet, and compares.
 pub fn run(args: &Args) -> Result<()> {
+    args.progress.check()?;
     if let (Some(program), true) = (&args.program, args.black_box != Some(BoxChoice::Process)) {
         let problem = format!("--program {program}: there is no place for it; give --black-box process too");
         return Err(Usage(problem).into());
@@ -262,7 +268,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
         .with_context(|| format!("{}: it could not be written", file.display()))?;
     terminal::print(&format!("— {name} —\n"))?;
     let mut command = Command::new(std::env::current_exe().context("this program could not be found again")?);
-    command.arg("train").args(["--threads", &args.threads.to_string(), "--progress", &args.progress]);
+    command.arg("train").args(["--threads", &args.threads.to_string(), "--progress", &word(args.progress)]);
     match path.join("experiment.toml").exists() {
         true => command.arg("--resume").arg(path),
         false => command.arg(&file).arg("--out").arg(path),
@@ -271,6 +277,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
     terminal::print("\n")?;
     match status.code() {
         Some(0) => Ok(()),
+        Some(2) => Err(Usage(format!("the run by {name} was refused")).into()),
         Some(130) => Err(Interrupted.into()),
         _ => anyhow::bail!("the run by {name} has failed"),
     }
