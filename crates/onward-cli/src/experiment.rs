@@ -3,7 +3,7 @@
 use crate::exit::Usage;
 use crate::settings;
 use anyhow::Result;
-use onward::Recipe;
+use onward::{Dataset, Recipe};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
@@ -23,7 +23,12 @@ pub struct Experiment {
     /// How it is trained.
     #[serde(flatten)]
     pub recipe: Recipe,
+    /// Settings that nobody gave and the data decides: see [`Experiment::fit`].
+    #[serde(skip)]
+    pub open: Vec<&'static str>,
 }
+
+const VALIDATION: &str = "data.validation";
 
 impl Default for Experiment {
     fn default() -> Self {
@@ -33,6 +38,7 @@ impl Default for Experiment {
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),
+            open: vec![VALIDATION],
         }
     }
 }
@@ -45,8 +51,15 @@ pub struct Data {
     pub source: String,
     /// Training samples used; 0 for all that are not held out.
     pub train: usize,
-    /// Samples held out from the end of the training set.
+    /// Samples held out of the training set.
     pub validation: usize,
+}
+
+impl Data {
+    /// The most of so many samples that is held out unasked.
+    pub fn most_held_out(samples: usize) -> usize {
+        samples / 5
+    }
 }
 
 impl Default for Data {
@@ -141,9 +154,7 @@ impl Experiment {
     /// # Errors
     /// A [`Usage`] where they do not fit.
     pub fn from_settings(given: impl IntoIterator<Item = (String, Value)>) -> Result<Self, Usage> {
-        let mut table = Experiment::default().to_table();
-        given.into_iter().for_each(|(key, value)| settings::put(&mut table, &key, value));
-        Self::from_table(table)
+        Experiment::default().with(given)
     }
 
     /// This experiment with these settings in place of its own.
@@ -151,9 +162,12 @@ impl Experiment {
     /// # Errors
     /// A [`Usage`] where they do not fit.
     pub fn with(&self, given: impl IntoIterator<Item = (String, Value)>) -> Result<Self, Usage> {
-        let mut table = self.to_table();
-        given.into_iter().for_each(|(key, value)| settings::put(&mut table, &key, value));
-        Self::from_table(table)
+        let (mut table, mut open) = (self.to_table(), self.open.clone());
+        for (key, value) in given {
+            open.retain(|open| *open != key);
+            settings::put(&mut table, &key, value);
+        }
+        Ok(Experiment { open, ..Self::from_table(table)? })
     }
 
     fn from_table(table: Table) -> Result<Self, Usage> {
@@ -163,6 +177,23 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// Fits to the training samples what nobody gave: of few of them, few are held out.
+    pub fn fit(&mut self, samples: &Dataset) {
+        let open = std::mem::take(&mut self.open);
+        if open.contains(&VALIDATION) {
+            self.data.validation = self.data.validation.min(Data::most_held_out(samples.len()));
+        }
+    }
+
+    /// Whether `other` has these settings too, whatever data has decided of it.
+    pub fn is(&self, other: &Experiment) -> bool {
+        let (mut own, other) = (self.to_table(), other.to_table());
+        for key in &self.open {
+            settings::put(&mut own, key, settings::lookup(&other, key).expect("every setting has a value").clone());
+        }
+        own == other
+    }
+
     /// As TOML values.
     pub fn to_table(&self) -> Table {
         let mut table = Table::try_from(self).expect("an experiment is a table of plain values");
@@ -170,9 +201,9 @@ impl Experiment {
         table
     }
 
-    /// As a file, every setting with its range and meaning.
+    /// As a file, every setting with its range and meaning; those that the data decides are left to it.
     pub fn document(&self) -> String {
-        settings::document(&self.to_table())
+        settings::document(&self.to_table(), &self.open)
     }
 }
 
@@ -193,6 +224,7 @@ fn shorten(table: &mut Table) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onward::{Shape, Values};
 
     #[test]
     fn every_embedded_experiment_is_valid_and_named_as_its_file() {
@@ -223,6 +255,29 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             assert_eq!(Experiment::open(&file.to_string_lossy()).unwrap().name, name, "{text}");
         }
+    }
+
+    #[test]
+    fn what_nobody_gave_fits_the_data() {
+        let data = Dataset::new(Shape::features(2), Values::Floats(vec![0.0; 300]), vec![], vec![]).unwrap();
+        let fitted = |experiment: &Experiment| {
+            let mut experiment = experiment.clone();
+            experiment.fit(&data);
+            experiment
+        };
+        let open = Experiment::from_settings([("seed".into(), 3.into())]).unwrap();
+        let given = open.with([(VALIDATION.into(), 100.into())]).unwrap();
+        assert_eq!(fitted(&open).data.validation, 30);
+        assert_eq!(fitted(&given).data.validation, 100);
+        assert_eq!(Experiment::open("released-code").map(|own| fitted(&own).data.validation).unwrap(), 10_000);
+        // What a file leaves to the data, the file that it is written as does too; what was decided stays.
+        let again = |experiment: &Experiment| {
+            Experiment::from_settings(settings::parse_file(&experiment.document(), "a.toml").unwrap()).unwrap()
+        };
+        assert_eq!(again(&open), open);
+        assert_eq!(again(&fitted(&open)), fitted(&open));
+        assert!(open.is(&fitted(&open)) && !open.is(&fitted(&given).with([("seed".into(), 4.into())]).unwrap()));
+        assert!(!given.is(&fitted(&open)));
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl RunDir {
     pub fn refuse_other(path: &Path, experiment: &Experiment) -> Result<()> {
         let file = path.join("experiment.toml");
         let empty = !file.exists() && !path.join("summary.json").exists();
-        if empty || Experiment::open(&file.to_string_lossy())? == *experiment {
+        if empty || experiment.is(&Experiment::open(&file.to_string_lossy())?) {
             return Ok(());
         }
         Err(Usage(format!("{}: a run with other settings is here; give another --out", path.display())).into())

@@ -4,6 +4,11 @@ use crate::exit::Usage;
 use crate::experiment::{Data, Experiment};
 use anyhow::Result;
 use onward::Dataset;
+use onward::random::stream;
+use onward_data::{Kind, Loaded};
+use rand::seq::SliceRandom;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 /// The samples of an experiment.
@@ -28,9 +33,10 @@ impl Samples {
 ///
 /// # Errors
 /// A [`Usage`] where there is no such data, or it cannot be read.
-pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
+pub fn open(source: &str) -> Result<Loaded> {
     if source == "mnist" {
-        return Ok((onward_mnist::train(), Some(onward_mnist::test())));
+        let (train, test) = (onward_mnist::train(), Some(onward_mnist::test()));
+        return Ok(Loaded { train, test, kind: Kind::Idx, path: source.into(), note: None });
     }
     let known = onward_data::known(source).filter(|_| !Path::new(source).exists());
     let cache = onward_data::cache_dir();
@@ -48,7 +54,7 @@ pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
     if let Some(note) = &loaded.note {
         eprintln!("{source}: {note}");
     }
-    Ok((loaded.train, loaded.test))
+    Ok(loaded)
 }
 
 /// The samples that an experiment asks for.
@@ -56,16 +62,133 @@ pub fn open(source: &str) -> Result<(Dataset, Option<Dataset>)> {
 /// # Errors
 /// As [`open`]; also where there are too few.
 pub fn samples(experiment: &Experiment) -> Result<Samples> {
-    let Data { source, train: limit, validation: held_out } = &experiment.data;
-    let (all, test) = open(source)?;
+    split(open(&experiment.data.source)?, &experiment.data)
+}
+
+/// The samples that are asked for of all at a source.
+///
+/// # Errors
+/// A [`Usage`] where there are too few.
+pub fn split(all: Loaded, asked: &Data) -> Result<Samples> {
+    let Data { source, train: limit, validation: held_out } = asked;
+    let Loaded { train: all, test, kind, .. } = all;
+    let all = mixed(all, kind)?;
     let Some(rest) = all.len().checked_sub(*held_out).filter(|rest| *rest > 0) else {
         let have = all.len();
         return Err(Usage(format!(
-            "{source} has {have} training samples, of which `data.validation` would hold out {held_out}: lower it"
+            "{source} has {have} training samples, of which `data.validation` would hold out {held_out}: lower it with \
+             --set data.validation={}",
+            Data::most_held_out(have)
         ))
         .into());
     };
     let take = if *limit == 0 { rest } else { rest.min(*limit) };
+    // What follows a symbol is no class that each part should have.
+    if kind != Kind::Text {
+        for (which, part) in [("training", 0..take), ("validation", rest..all.len())] {
+            warn_of_missing(source, which, &all, part);
+        }
+    }
     let validation = if *held_out > 0 { Some(all.slice(rest..all.len())?) } else { None };
     Ok(Samples { train: if take == all.len() { all } else { all.slice(0..take)? }, validation, test })
+}
+
+/// Tables, arrays and folders in an order of which every part has its share of every class: they are often sorted by class,
+/// and parts are cut from both ends. It is the same for all seeds, so that they compare on the same samples. Sets that are
+/// published in an order, and texts, keep theirs.
+pub fn mixed(data: Dataset, kind: Kind) -> Result<Dataset> {
+    if !matches!(kind, Kind::Csv | Kind::Npy | Kind::Npz | Kind::Folder) {
+        return Ok(data);
+    }
+    let class = |n: usize| data.labels().get(n).map_or(0, |label| *label as usize);
+    let mut order: Vec<usize> = (0..data.len()).collect();
+    order.shuffle(&mut stream(0, "samples", 0));
+    let mut counts = vec![0; data.classes().len().max(1)];
+    order.iter().for_each(|n| counts[class(*n)] += 1);
+    // The k-th of a class's n samples stands (k + ½) / n of the way.
+    let mut seen = vec![0; counts.len()];
+    let place = |n| {
+        let class = class(n);
+        seen[class] += 1;
+        ((f64::from(seen[class]) - 0.5) / f64::from(counts[class]), n)
+    };
+    let mut places: Vec<(f64, usize)> = order.into_iter().map(place).collect();
+    places.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(data.select(&places.into_iter().map(|(_, n)| n).collect::<Vec<_>>())?)
+}
+
+/// Says which classes of the data a part of it has no sample of.
+fn warn_of_missing(source: &str, which: &str, all: &Dataset, part: Range<usize>) {
+    let found = |labels: &[u32]| labels.iter().copied().collect::<BTreeSet<u32>>();
+    let Some(labels) = all.labels().get(part).filter(|labels| !labels.is_empty()) else { return };
+    let (all_found, part_found) = (found(all.labels()), found(labels));
+    let missing: Vec<&str> = all_found.difference(&part_found).map(|class| &*all.classes()[*class as usize]).collect();
+    let named = missing[..missing.len().min(MOST_NAMED)].join(", ");
+    match missing.len() {
+        0 => {}
+        1 => eprintln!("warning: {source}: no {which} sample is of class {named}"),
+        n if n <= MOST_NAMED => eprintln!("warning: {source}: no {which} sample is of the classes {named}"),
+        n => eprintln!("warning: {source}: no {which} sample is of the classes {named} and {} more", n - MOST_NAMED),
+    }
+}
+
+/// Classes that a warning names at most.
+const MOST_NAMED: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onward::{Shape, Values};
+
+    /// Samples of these classes in a row, each with its number as its value.
+    fn sorted(counts: &[usize]) -> Dataset {
+        let labels: Vec<u32> = (0u32..).zip(counts).flat_map(|(class, n)| vec![class; *n]).collect();
+        let values = (0..labels.len()).map(|n| n as f32).collect();
+        let names = (0..counts.len()).map(|class| class.to_string()).collect();
+        Dataset::new(Shape::features(1), Values::Floats(values), labels, names).unwrap()
+    }
+
+    fn loaded(counts: &[usize], kind: Kind) -> Loaded {
+        Loaded { train: sorted(counts), test: None, kind, path: "x".into(), note: None }
+    }
+
+    fn counts(data: &Dataset) -> Vec<usize> {
+        (0..data.classes().len() as u32).map(|class| data.labels().iter().filter(|l| **l == class).count()).collect()
+    }
+
+    #[test]
+    fn every_part_of_sorted_data_has_its_share_of_every_class() {
+        for kind in [Kind::Csv, Kind::Npy, Kind::Npz, Kind::Folder] {
+            let asked = Data { source: "x".into(), train: 30, validation: 25 };
+            let Samples { train, validation, .. } = split(loaded(&[50, 100, 10], kind), &asked).unwrap();
+            let shares = (counts(&train), counts(&validation.unwrap()));
+            assert!(matches!(shares.0[..], [9 | 10, 18..=20, 1 | 2]), "{shares:?}");
+            assert!(matches!(shares.1[..], [7 | 8, 15 | 16, 1 | 2]), "{shares:?}");
+        }
+        // Each sample once, its label with it.
+        let all = mixed(sorted(&[3, 7]), Kind::Csv).unwrap();
+        let Values::Floats(values) = all.values() else { unreachable!() };
+        assert!(values.iter().zip(all.labels()).all(|(value, label)| (*value >= 3.0) == (*label == 1)));
+        let mut values = values.clone();
+        values.sort_by(f32::total_cmp);
+        assert_eq!(Values::Floats(values), *sorted(&[3, 7]).values());
+    }
+
+    #[test]
+    fn data_with_an_order_of_its_own_keeps_it() {
+        for kind in [Kind::Idx, Kind::Cifar, Kind::Text] {
+            let asked = Data { source: "x".into(), train: 0, validation: 2 };
+            let Samples { train, validation, .. } = split(loaded(&[3, 2], kind), &asked).unwrap();
+            assert_eq!((train.labels(), validation.unwrap().labels()), (&[0; 3][..], &[1; 2][..]));
+        }
+    }
+
+    #[test]
+    fn the_order_is_what_it_always_was() {
+        // Literals: a change here changes what every run on a table or a folder was validated on.
+        let Values::Floats(values) = mixed(sorted(&[4, 4]), Kind::Csv).unwrap().values().clone() else {
+            unreachable!()
+        };
+        assert_eq!(values, [2.0, 5.0, 0.0, 7.0, 4.0, 3.0, 6.0, 1.0]);
+    }
 }

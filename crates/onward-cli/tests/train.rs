@@ -111,7 +111,7 @@ fn wrong_usage_is_refused_before_anything_is_made() {
         (&["train", "superviced"], "did you mean `supervised`?"),
         (&["train", "--device", "cuda"], "no GPU engine"),
         (&["train", "--data", "nowhere"], "nowhere: it could not be read"),
-        (&["train", "--set", "data.validation=60000"], "lower it"),
+        (&["train", "--set", "data.validation=60000"], "lower it with --set data.validation=12000"),
         (&["train", "--limit", "50"], "do not fill one batch of 100"),
         (&["train", "--resume", "."], "not a run directory"),
     ];
@@ -255,6 +255,48 @@ fn it_trains_on_other_data() {
     let summary = summary(&folder.path().join("a"));
     assert!(summary["validation_error"]["every-label"].as_f64().unwrap() < 10.0, "{}", stdout(&output));
     assert_eq!(summary["test_error"], serde_json::json!({}));
+}
+
+/// A table sorted by class, `few` samples of the last one.
+fn sorted(folder: &Path, few: usize) {
+    let rows = |class: &str, at: usize, n: usize| -> String {
+        let row = |i: usize| format!("{},{},0.5,1,{class}\n", at as f64 + (i * 37 % 50) as f64 / 50.0, i * 53 % 7);
+        (0..n).map(row).collect()
+    };
+    let table = ["a,b,c,d,class\n".into(), rows("ant", 0, 50), rows("bee", 2, 50), rows("cat", 4, few)].concat();
+    std::fs::write(folder.join("sorted.csv"), table).unwrap();
+}
+
+#[test]
+fn a_table_sorted_by_class_is_split_fairly_and_the_same_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    sorted(folder.path(), 50);
+    let train = ["train", "--data=sorted.csv", "--set=network.layers=[16]", "--set=training.batch=20", "--epochs=2"];
+    let train = |more: &[&str]| run_out(folder.path(), &[&train[..], more].concat());
+    let output = train(&["--out=a", "--progress=plain"]);
+    assert!(stdout(&output).contains("120 training samples, 30 to validate on"), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "");
+    // Whoever cuts the samples again finds the same.
+    let text = std::fs::read_to_string(folder.path().join("a/experiment.toml")).unwrap();
+    assert!(text.contains("\nvalidation = 30\n"), "{text}");
+    run_out(folder.path(), &["verify", "a"]);
+    run_out(folder.path(), &["report", "a"]);
+    train(&["--out=few", "--limit=60", "--progress=none"]);
+    run_out(folder.path(), &["verify", "few"]);
+    let provenance = || std::fs::read(folder.path().join("few/provenance.json")).unwrap();
+    let before = provenance();
+    std::fs::remove_file(folder.path().join("few/summary.json")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("few/checkpoint")).unwrap();
+    std::fs::create_dir(folder.path().join("few/checkpoint")).unwrap();
+    run_out(folder.path(), &["train", "--resume=few"]);
+    assert!(before == provenance(), "resumed with another split");
+
+    sorted(folder.path(), 1);
+    let output = train(&["--out=one", "--progress=none"]);
+    assert_eq!(stderr(&output), "warning: sorted.csv: no validation sample is of class cat\n");
+    let refused = finished(folder.path(), &["train", "--data=sorted.csv", "--set=data.validation=2000"]);
+    assert!(stderr(&refused).contains("sorted.csv has 101 training samples"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--set data.validation=20"), "{}", stderr(&refused));
 }
 
 #[test]

@@ -197,6 +197,28 @@ impl Dataset {
         let labels = if self.labels.is_empty() { Vec::new() } else { self.labels[range].to_vec() };
         Ok(Dataset { shape: self.shape, values, labels, classes: self.classes.clone() })
     }
+
+    /// The samples at these places, in this order, as a data set of their own.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where there are none, or the data has no sample at one of them.
+    pub fn select(&self, which: &[usize]) -> Result<Self> {
+        if let Some(n) = which.iter().find(|n| **n >= self.len()) {
+            return Err(Error::Data(format!("sample {n} was asked for, but the data has {}", self.len())));
+        }
+        if which.is_empty() {
+            return Err(Error::Data("no samples were asked for; expected at least one".into()));
+        }
+        fn pick<T: Copy>(v: &[T], each: usize, which: &[usize]) -> Vec<T> {
+            which.iter().flat_map(|n| &v[n * each..][..each]).copied().collect()
+        }
+        let values = match &self.values {
+            Values::Bytes(v) => Values::Bytes(pick(v, self.shape.len(), which)),
+            Values::Floats(v) => Values::Floats(pick(v, self.shape.len(), which)),
+        };
+        let labels = if self.labels.is_empty() { Vec::new() } else { pick(&self.labels, 1, which) };
+        Ok(Dataset { shape: self.shape, values, labels, classes: self.classes.clone() })
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +237,17 @@ mod tests {
         data.read(1, &mut x);
         assert_eq!(x, [1.0, 0.4]);
         assert_eq!(data.slice(1..2).unwrap().labels(), [0]);
+    }
+
+    #[test]
+    fn selects_samples_in_any_order() {
+        let data =
+            Dataset::new(Shape::features(2), Values::Floats(vec![0.0, 1.0, 2.0, 3.0]), vec![0, 1], names(2)).unwrap();
+        let turned = data.select(&[1, 0, 1]).unwrap();
+        assert_eq!(turned.values(), &Values::Floats(vec![2.0, 3.0, 0.0, 1.0, 2.0, 3.0]));
+        assert_eq!((turned.labels(), turned.classes()), (&[1, 0, 1][..], data.classes()));
+        assert!(data.select(&[]).unwrap_err().to_string().contains("no samples were asked for"));
+        assert!(data.select(&[2]).unwrap_err().to_string().contains("sample 2 was asked for, but the data has 2"));
     }
 
     #[test]

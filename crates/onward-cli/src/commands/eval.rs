@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use onward::{Dataset, Evaluation, Network, ProbeSettings, Readout};
+use onward_data::Loaded;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -87,13 +88,13 @@ pub fn run(args: &Args) -> Result<()> {
         Some(source) => source.clone(),
         None => trained.data_source()?,
     };
-    let (train, test) = source::open(&from)?;
+    let Loaded { train, test, kind, .. } = source::open(&from)?;
     let (source, data) = samples(args, &from, &train, test.as_ref());
     let measured: Result<Vec<_>> = readouts.into_iter().map(|readout| measure(&network, data, readout)).collect();
     let measured = measured.with_context(|| source.clone())?;
     let mut probed = None;
     if args.probe {
-        let few = train.slice(0..train.len().min(PROBED))?;
+        let few = source::mixed(train.clone(), kind)?.slice(0..train.len().min(PROBED))?;
         probed = Some(network.linear_probe(&few, data, ProbeSettings::default()).context(from)?);
     }
     if args.json {

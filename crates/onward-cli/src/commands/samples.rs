@@ -6,7 +6,7 @@ use crate::{source, terminal};
 use anyhow::Result;
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use onward::Dataset;
-use onward_data::Fetching;
+use onward_data::{Fetching, Loaded};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn show(args: &Show) -> Result<()> {
-    let (train, test) = source::open(&args.source)?;
+    let Loaded { train, test, .. } = source::open(&args.source)?;
     let data = match (args.split, &test) {
         (Split::Train, _) => &train,
         (Split::Test, Some(test)) => test,

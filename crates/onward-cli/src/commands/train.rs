@@ -14,7 +14,7 @@ use crate::report::{Report, Status};
 use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes, rss_bytes};
 use crate::scalars;
 use crate::settings::parse_flag;
-use crate::source::{Samples, samples};
+use crate::source::{self, Samples, samples};
 use crate::status::{Phase, Pulse, Status as Now};
 use crate::tensorboard::{self, EventFile};
 use crate::terminal;
@@ -124,11 +124,13 @@ impl Default for Options {
 }
 
 /// Trains an experiment in a new run directory.
-pub fn start(experiment: Experiment, path: PathBuf, options: &Options, ranks: &Ranks) -> Result<Summary> {
+pub fn start(mut experiment: Experiment, path: PathBuf, options: &Options, ranks: &Ranks) -> Result<Summary> {
     prepare(options)?;
     ranks.check(&experiment.recipe)?;
     // Whatever can be refused is refused before there is a directory.
-    let samples = samples(&experiment)?;
+    let all = source::open(&experiment.data.source)?;
+    experiment.fit(&all.train);
+    let samples = source::split(all, &experiment.data)?;
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
     let run = RunDir::create(&path, &experiment)?;
