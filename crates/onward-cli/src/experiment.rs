@@ -3,6 +3,7 @@
 use crate::exit::Usage;
 use crate::settings;
 use anyhow::Result;
+use onward::settings::LabelPlace;
 use onward::{Dataset, Recipe};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -29,6 +30,7 @@ pub struct Experiment {
 }
 
 const VALIDATION: &str = "data.validation";
+const LABEL: &str = "network.label";
 
 impl Default for Experiment {
     fn default() -> Self {
@@ -38,7 +40,7 @@ impl Default for Experiment {
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),
-            open: vec![VALIDATION],
+            open: vec![VALIDATION, LABEL],
         }
     }
 }
@@ -177,12 +179,28 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Fits to the training samples what nobody gave: of few of them, few are held out.
+    /// Fits to the training samples what nobody gave: of few of them, few are held out, and no label goes where a plain
+    /// feature is, for each of those may count.
     pub fn fit(&mut self, samples: &Dataset) {
         let open = std::mem::take(&mut self.open);
         if open.contains(&VALIDATION) {
             self.data.validation = self.data.validation.min(Data::most_held_out(samples.len()));
         }
+        let label = &mut self.recipe.network.label;
+        if open.contains(&LABEL) && *label == LabelPlace::Replace && samples.shape().is_plain() {
+            *label = LabelPlace::Prepend;
+        }
+    }
+
+    /// What the label takes the place of, where samples are plain features.
+    pub fn overwritten(&self, samples: &Dataset) -> Option<String> {
+        let (classes, features) = (samples.classes().len(), samples.shape().len());
+        (self.recipe.network.label == LabelPlace::Replace && samples.shape().is_plain()).then(|| {
+            format!(
+                "`network.label` \"replace\" overwrites the first {classes} of {features} features with the label; \"prepend\" \
+                 would keep them"
+            )
+        })
     }
 
     /// Whether `other` has these settings too, whatever data has decided of it.
@@ -269,6 +287,11 @@ mod tests {
         let given = open.with([(VALIDATION.into(), 100.into())]).unwrap();
         assert_eq!(fitted(&open).data.validation, 30);
         assert_eq!(fitted(&given).data.validation, 100);
+        assert_eq!(fitted(&open).recipe.network.label, LabelPlace::Prepend);
+        let replace = open.with([(LABEL.into(), "replace".into())]).unwrap();
+        assert_eq!(fitted(&replace).recipe.network.label, LabelPlace::Replace);
+        let none = Experiment::open("unsupervised-small").unwrap();
+        assert_eq!(fitted(&none).recipe.network.label, LabelPlace::None);
         assert_eq!(Experiment::open("released-code").map(|own| fitted(&own).data.validation).unwrap(), 10_000);
         // What a file leaves to the data, the file that it is written as does too; what was decided stays.
         let again = |experiment: &Experiment| {

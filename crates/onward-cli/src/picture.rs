@@ -79,21 +79,16 @@ fn range(data: &Dataset, which: &[usize]) -> (f32, f32) {
     })
 }
 
-/// True for plain features, which are drawn as bars.
-fn is_plain(shape: Shape) -> bool {
-    shape.height == 1 && shape.channels == 1
-}
-
 /// Characters in a line of a picture: what lets four of `n` images stand in a row, as far as that leaves 16.
 fn picture_width(shape: Shape, n: usize, columns: usize) -> usize {
-    let abreast = if is_plain(shape) { 1 } else { n.clamp(1, 4) };
+    let abreast = if shape.is_plain() { 1 } else { n.clamp(1, 4) };
     let share = (columns + GAP.len()) / abreast;
     shape.width.min(share.saturating_sub(GAP.len()).max(16)).min(columns).max(1)
 }
 
 /// The lines of one picture. `x: (shape)`, 0 to 1.
 fn draw(shape: Shape, x: &[f32], ink: Ink, width: usize) -> Vec<String> {
-    if is_plain(shape) {
+    if shape.is_plain() {
         let bars = shrink(x, (1, shape.width), (1, width));
         let level = |x: f32, levels: usize| ((x * levels as f32) as usize).min(levels - 1);
         return vec![match ink {

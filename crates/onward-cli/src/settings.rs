@@ -96,7 +96,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "network.label",
         Word(&["replace", "prepend", "top", "none"]),
-        "Where the label goes in: in place of the first inputs, in front of them all, at the top (of a recurrent network), or nowhere (learning without labels; the softmax head alone is told).",
+        "Where the label goes in: in place of the first inputs, in front of them all, at the top (of a recurrent network), or nowhere (learning without labels; the softmax head alone is told). Where it is not set, in front of plain features: \"replace\" would overwrite some.",
     ),
     setting("network.label_strength", Number(0.01, 100.0), "What a label's input is set to."),
     setting(

@@ -82,6 +82,7 @@ fn a_run_leaves_what_is_promised() {
     assert!((5.0..60.0).contains(&error), "{error} % after three epochs of 1000 samples");
     assert!(summary["samples_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(summary["settings"]["training"]["batch"], 20);
+    assert_eq!(summary["settings"]["network"]["label"], "replace");
 
     let metrics = metrics(&run);
     assert_eq!(metrics.len(), 3);
@@ -248,13 +249,25 @@ fn it_trains_on_other_data() {
         csv.push_str(&format!("{x},{y},1,{}\n", if x > y { "over" } else { "under" }));
     }
     std::fs::write(folder.path().join("points.csv"), csv).unwrap();
-    let settings = ["network.layers=[64,64]", "network.label=prepend", "data.validation=100", "training.batch=20"];
+    // Nobody says where the label goes: not in place of the features that decide.
+    let settings = ["network.layers=[64,64]", "data.validation=100", "training.batch=20"];
     let mut arguments = vec!["train", "--data=points.csv", "--out=a", "--epochs=60", "--progress=plain"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let output = run_out(folder.path(), &arguments);
     let summary = summary(&folder.path().join("a"));
     assert!(summary["validation_error"]["every-label"].as_f64().unwrap() < 10.0, "{}", stdout(&output));
     assert_eq!(summary["test_error"], serde_json::json!({}));
+    assert_eq!(summary["settings"]["network"]["label"], "prepend");
+    let text = std::fs::read_to_string(folder.path().join("a/experiment.toml")).unwrap();
+    assert!(text.contains("\nlabel = \"prepend\"\n"), "{text}");
+    assert_eq!(stderr(&output), "");
+
+    arguments.extend(["--set=network.label=replace", "--out=b", "--epochs=1"]);
+    arguments.retain(|argument| *argument != "--out=a" && *argument != "--epochs=60");
+    let output = run_out(folder.path(), &arguments);
+    let said = "points.csv: `network.label` \"replace\" overwrites the first 2 of 3 features with the label; \
+                \"prepend\" would keep them\n";
+    assert_eq!(stderr(&output), said);
 }
 
 /// A table sorted by class, `few` samples of the last one.

@@ -29,6 +29,11 @@ impl Shape {
         self.channels * self.height * self.width
     }
 
+    /// True for plain features, which are no image.
+    pub const fn is_plain(&self) -> bool {
+        self.channels == 1 && self.height == 1
+    }
+
     /// True where a sample holds no value at all.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

@@ -133,6 +133,9 @@ pub fn start(mut experiment: Experiment, path: PathBuf, options: &Options, ranks
     let samples = source::split(all, &experiment.data)?;
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
+    if let Some(what) = experiment.overwritten(&samples.train) {
+        eprintln!("{}: {what}", experiment.data.source);
+    }
     let run = RunDir::create(&path, &experiment)?;
     Run::new(run, experiment, samples, trainer, 0.0).train(options, ranks)
 }
