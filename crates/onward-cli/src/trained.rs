@@ -2,6 +2,7 @@
 
 use crate::exit::Usage;
 use crate::experiment::Experiment;
+use crate::run_dir::RunDir;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use onward::checkpoint::Info;
@@ -61,14 +62,18 @@ impl Trained {
         if path.join(LAST).exists() {
             return Trained::find(&path.join(LAST));
         }
+        let run = path.display();
         let problem = match is_run(path) {
-            true => "this run stopped before its first checkpoint: train it again".into(),
+            true if RunDir::in_use(path) => {
+                format!("in training, with no checkpoint yet: wait for one, or follow it with onward watch {run}")
+            }
+            true => format!("it stopped before its first checkpoint: go on with onward train --resume {run}"),
             false => format!(
                 "not a run directory: found neither experiment.toml nor checkpoint/{LAST}; \
                  expected a directory that `onward train` made, or a checkpoint file"
             ),
         };
-        Err(Usage(format!("{}: {problem}", path.display())).into())
+        Err(Usage(format!("{run}: {problem}")).into())
     }
 
     /// The run directory.

@@ -79,6 +79,46 @@ fn a_failed_run_says_why() {
 }
 
 #[test]
+fn a_run_without_a_checkpoint_yet_is_waited_for_or_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "a", &[]);
+    let run = folder.path().join("a");
+    for name in ["checkpoint", "metrics.jsonl", "probes.jsonl", "summary.json"] {
+        let path = run.join(name);
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+    std::fs::create_dir(run.join("checkpoint")).unwrap();
+    let refused = |command: &str| {
+        let output = finished(folder.path(), &[command, "a"]);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let lock = std::fs::File::create(run.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    for command in ["inspect", "report"] {
+        let said = refused(command);
+        assert!(
+            said.contains("a: in training, with no checkpoint yet") && said.ends_with("onward watch a\n"),
+            "{said}"
+        );
+    }
+    let (code, text) = doctor(folder.path(), "a");
+    assert!(text.starts_with("a: in training, in its first epoch. Nothing is wrong"), "{text}");
+    assert_eq!(code, Some(0));
+
+    drop(lock);
+    for command in ["inspect", "report"] {
+        let said = refused(command);
+        assert!(said.ends_with("stopped before its first checkpoint: go on with onward train --resume a\n"), "{said}");
+    }
+    let (code, text) = doctor(folder.path(), "a");
+    assert!(text.contains("It stopped before its first checkpoint. Nothing is lost: onward train --resume"), "{text}");
+    assert!(!text.contains("rain it again"), "{text}");
+    assert_eq!(code, Some(1));
+    assert!(finished(folder.path(), &["train", "--resume", "a"]).status.success());
+}
+
+#[test]
 fn what_is_no_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = finished(folder.path(), &["doctor", "."]);

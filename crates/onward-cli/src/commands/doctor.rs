@@ -76,14 +76,22 @@ fn examine_run(path: &Path) -> Result<(String, Vec<Finding>)> {
     let failed = !findings.is_empty();
     let epochs = metrics.last().map_or(0, |last| last.epoch.epoch);
     let finished = RunDir::summary(&path)?.is_some();
-    let state = match (finished, RunDir::in_use(&path)) {
+    let (in_use, saved) = (RunDir::in_use(&path), path.join("checkpoint/last.safetensors").exists());
+    let state = match (finished, in_use) {
         (true, _) => format!("{}: finished after {epochs} epochs.", path.display()),
+        (_, true) if epochs == 0 => format!("{}: in training, in its first epoch.", path.display()),
         (_, true) => format!("{}: in training, after epoch {epochs}.", path.display()),
         _ => format!("{0}: stopped after epoch {epochs}; go on with onward train --resume {0}", path.display()),
     };
     match Trained::find(&path).and_then(|trained| trained.network(false)) {
         Ok(network) => findings.extend(examine(&Layers::of(&network), network.classes(), &metrics, &probes)),
-        Err(_) if failed && !path.join("checkpoint/last.safetensors").exists() => {}
+        // There may be one soon, or it is said already why there is none.
+        Err(_) if !saved && (in_use || failed) => {}
+        Err(_) if !saved && !finished => {
+            let text = "it stopped before its first checkpoint.".into();
+            findings
+                .push(Finding { text, hint: "Nothing is lost: onward train --resume starts it from the beginning." });
+        }
         Err(error) => {
             let text = format!("its checkpoint cannot be used: {error:#}.");
             let best = path.join("checkpoint/best.safetensors");
