@@ -2,6 +2,7 @@
 
 use crate::exit::Usage;
 use crate::experiment::{Data, Experiment};
+use crate::settings::nearest;
 use anyhow::Result;
 use onward::Dataset;
 use onward::random::stream;
@@ -48,6 +49,11 @@ pub fn open(source: &str) -> Result<Loaded> {
         )),
         Some(known) if !known.is_in(&cache) => {
             Usage(format!("{source} is not here, or not all of it: fetch it with `onward data fetch {source}`"))
+        }
+        None if !Path::new(source).exists() => {
+            let names = onward_data::KNOWN.iter().map(|known| known.name).chain(["mnist"]);
+            let hint = nearest(source, names).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            Usage(format!("{error}: expected a file, a folder or a data set that `onward data` lists{hint}"))
         }
         _ => Usage(error.to_string()),
     })?;

@@ -49,7 +49,9 @@ impl Trained {
     pub fn find(path: &Path) -> Result<Self> {
         let kind = path.metadata().with_context(|| Usage(format!("{}: cannot be opened", path.display())))?;
         if kind.is_file() {
-            let run = path.parent().and_then(Path::parent).filter(|run| is_run(run)).map(Path::to_owned);
+            let run = Some(above(&above(path))).filter(|run| is_run(run));
+            // An empty path is no argument that a user could be told to give.
+            let run = run.map(|run| if run.as_os_str().is_empty() { ".".into() } else { run });
             return Ok(Trained { checkpoint: path.to_owned(), run });
         }
         if !kind.is_dir() {
@@ -137,6 +139,14 @@ impl Trained {
             false => offered.iter().map(|other| format!("use --readout {other}")).collect::<Vec<_>>().join(" or "),
         };
         Err(Usage(format!("{}: it was trained without {without}; {other}", self.checkpoint.display())).into())
+    }
+}
+
+/// The folder that `path` lies in; empty where that is the one at work in.
+fn above(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if path.file_name().is_some() => folder.to_owned(),
+        _ => path.join(".."),
     }
 }
 

@@ -148,6 +148,24 @@ fn what_is_no_trained_network_is_described() {
 }
 
 #[test]
+fn the_run_of_a_checkpoint_is_found_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ["--limit=100", "--set=network.layers=[8]", "--set=training.batch=20", "--epochs=1", "--out=a"];
+    out(folder.path(), &[&["train", "--progress=none"][..], &small].concat());
+    std::fs::remove_file(folder.path().join("a/summary.json")).unwrap();
+    for (at, checkpoint, run) in [
+        (".", "a/checkpoint/last.safetensors", "a"),
+        ("a", "checkpoint/last.safetensors", "."),
+        ("a", "checkpoint", "."),
+        ("a/checkpoint", "last.safetensors", ".."),
+        ("a/checkpoint", "../checkpoint/last.safetensors", ".."),
+    ] {
+        let text = out(&folder.path().join(at), &["inspect", checkpoint]);
+        assert!(text.contains(&format!("go on with onward train --resume {run}\n")), "{at}, {checkpoint}: {text}");
+    }
+}
+
+#[test]
 fn data_is_listed_shown_and_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -159,6 +177,10 @@ fn data_is_listed_shown_and_asked_for() {
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
     refused(folder, &["data", "show", "nowhere"], "nowhere: it could not be read");
+    for command in [&["train", "--data"][..], &["data", "show"]] {
+        let expected = "expected a file, a folder or a data set that `onward data` lists; did you mean `mnist`?";
+        refused(folder, &[command, &["emnist"]].concat(), expected);
+    }
     refused(folder, &["data", "show", "--class", "eleven"], "no class `eleven`");
     refused(folder, &["data", "fetch", "mnst"], "no data set `mnst`");
     refused(folder, &["train", "--data", "fashion-mnist"], "onward data fetch fashion-mnist");
@@ -173,7 +195,7 @@ fn data_is_listed_shown_and_asked_for() {
     std::fs::write(folder.join("few.csv"), "1,2,ant\n3,4,bumblebee\n5,6,ant\n").unwrap();
     let show = out(folder, &["data", "show", "few.csv"]);
     assert!(show.contains("3 training samples of 1×1×2, 2 classes"), "{show}");
-    assert!(show.contains("ant #0        bumblebee #1  ant #2"), "{show}");
+    assert!(show.ends_with("\nant #0: 1 2\nbumblebee #1: 3 4\nant #2: 5 6\n"), "{show}");
     refused(folder, &["data", "show", "few.csv", "--split=test"], "no test samples apart");
 }
 

@@ -12,41 +12,49 @@ const TEST: [&str; 3] = ["test", "val", "valid"];
 /// True where `folder` holds folders with images, or `train/` does.
 pub fn is(folder: &Path) -> bool {
     let root = Some(folder.join("train")).filter(|train| train.is_dir()).unwrap_or(folder.to_owned());
-    let classes = entries(&root).unwrap_or_default();
-    classes.iter().any(|class| class.is_dir() && entries(class).is_ok_and(|files| files.iter().any(|f| is_image(f))))
+    let classes = shown(&root).unwrap_or_default();
+    classes.iter().any(|class| class.is_dir() && shown(class).is_ok_and(|files| files.iter().any(|f| is_image(f))))
 }
 
 /// The images of a folder.
 pub fn read(folder: &Path) -> Result<Split> {
     if !folder.join("train").is_dir() {
-        return Ok(Split::whole(read_classes(folder, None)?, None));
+        let (train, note) = read_classes(folder, None)?;
+        return Ok(Split { train, test: None, note });
     }
-    let train = read_classes(&folder.join("train"), None)?;
+    let (train, note) = read_classes(&folder.join("train"), None)?;
     let test = TEST.iter().map(|name| folder.join(name)).find(|test| test.is_dir());
     let test = test.map(|test| read_classes(&test, Some(&train))).transpose()?;
-    Ok(Split::whole(train, test))
+    Ok(Split { train, test: test.map(|(test, _)| test), note })
 }
 
-/// The images of each class folder; `like`: another split, whose classes and shape these must have.
-fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
-    let folders: Vec<PathBuf> = entries(root)?.into_iter().filter(|path| path.is_dir()).collect();
+/// The images of each class folder, and a note of folders that have none; `like`: another split, whose classes and shape these
+/// must have.
+fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<(Dataset, Option<String>)> {
+    let (mut folders, mut empty) = (Vec::new(), Vec::new());
+    for folder in shown(root)?.into_iter().filter(|path| path.is_dir()) {
+        match images_below(&folder)? {
+            images if images.is_empty() => empty.push(name(&folder)),
+            images => folders.push((folder, images)),
+        }
+    }
     let names: Vec<String> = match like {
         Some(like) => like.classes().to_vec(),
-        None => folders.iter().map(|path| name(path)).collect(),
+        None => folders.iter().map(|(folder, _)| name(folder)).collect(),
     };
     let mut shape = like.map(|like| (like.shape(), PathBuf::from("the training images")));
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for folder in &folders {
+    for (folder, images) in &folders {
         let Some(class) = names.iter().position(|known| *known == name(folder)) else {
             return Err(Error::new(folder, format!("no such class among the training images: they have {names:?}")));
         };
-        for path in images_below(folder)? {
-            let image = open(&path)?;
+        for path in images {
+            let image = open(path)?;
             let found = shape_of(&image);
             let (expected, first) = shape.get_or_insert_with(|| (found, path.clone()));
             if found != *expected {
                 let problem = format!("it is {found} (channels×height×width), but {} is {expected}", first.display());
-                return Err(Error::new(&path, problem));
+                return Err(Error::new(path, problem));
             }
             push(&image, &mut pixels);
             labels.push(class as u32);
@@ -55,16 +63,18 @@ fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<Dataset> {
     let Some((shape, _)) = shape.filter(|_| !labels.is_empty()) else {
         return Err(Error::new(root, "found no PNG or JPEG images in its folders"));
     };
-    dataset(root, shape, Values::Bytes(pixels), labels, names)
+    let note =
+        (!empty.is_empty()).then(|| format!("left out folders without a PNG or JPEG image: {}", empty.join(", ")));
+    Ok((dataset(root, shape, Values::Bytes(pixels), labels, names)?, note))
 }
 
-/// The images in a folder and the folders below it, by name. Links to folders are not followed: they may lead back.
+/// The images in a folder and the folders below it, by name, without what is hidden. Links to folders are not followed: they may lead back.
 ///
 /// # Errors
 /// Where a folder cannot be read.
 pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut images = Vec::new();
-    for path in entries(folder)? {
+    for path in shown(folder)? {
         if path.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
             images.extend(images_below(&path)?);
         } else if is_image(&path) {
@@ -160,6 +170,13 @@ pub fn is_image(path: &Path) -> bool {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a folder holds, by name, without what is hidden: caches, and what other systems note beside each image.
+fn shown(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| !name(path).starts_with('.'));
+    Ok(paths)
 }
 
 /// What a folder holds, by name.

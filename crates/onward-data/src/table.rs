@@ -39,6 +39,14 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
         }
         for (column, field) in record.iter().enumerate() {
             if Some(column) == label_column {
+                // What is only to be labelled may have none.
+                if field.is_empty() && features.is_none() {
+                    let problem = format!(
+                        "line {line}, column {}: found no label, expected one in each line: fill it in, or remove the line",
+                        column + 1
+                    );
+                    return Err(Error::new(path, problem));
+                }
                 let new = found.len() as u32;
                 let class = found.get(field).copied().unwrap_or_else(|| *found.entry(field.to_owned()).or_insert(new));
                 labels.push(class);

@@ -143,6 +143,7 @@ fn samples_without_labels_are_read_where_the_shape_says_so() {
     assert_eq!((labelled.values(), labelled.labels()), (plain.values(), &[0, 1][..]));
     let refused = two("three.csv", "1,2,3,a\n").unwrap_err().to_string();
     assert!(refused.ends_with("three.csv: its samples are 1×1×3, expected 1×1×2"), "{refused}");
+    assert_eq!(two("to-label.csv", "x,y,label\n1,2,\n3,4,\n").unwrap().len(), 2);
     let one = put(&folder, "single.csv", "1\n2\n");
     assert_eq!(onward_data::open_samples(&one, Shape::features(1)).unwrap().len(), 2);
 }
@@ -157,6 +158,8 @@ fn csv_files_and_refusals() {
     assert_eq!((last.classes(), last.labels()), (&["9".to_string(), "10".into()][..], &[1, 0, 1][..]));
 
     refused(&put(&folder, "missing.csv", "5.1,?,1.4,a\n4.9,3.0,1.4,b\n"), "line 1, column 2: found \"?\"");
+    refused(&put(&folder, "unlabelled.csv", "x,label\n1,a\n2, \n"), "line 3, column 2: found no label");
+    refused(&put(&folder, "headless.csv", "1,\n2,a\n"), "line 1, column 2: found no label");
     refused(&put(&folder, "nan.csv", "x,label\n1,a\nNaN,b\n"), "line 3, column 1: found \"NaN\"");
     refused(&put(&folder, "text.csv", "x,label\n1,a\noops,b\n"), "line 3, column 1: found \"oops\"");
     refused(&put(&folder, "inf.csv", "1,a\n1e999,b\n"), "found \"1e999\"");
@@ -233,6 +236,18 @@ fn folders_of_images_and_refusals() {
     assert_eq!((loaded.kind, loaded.train.labels()), (Kind::Folder, &[0, 0, 1][..]));
     assert_eq!((loaded.train.shape(), &bytes(&loaded.train)[..6]), (Shape::image(1, 2, 3), &[0, 1, 2, 10, 11, 12][..]));
     assert_eq!(loaded.test.unwrap().labels(), [1]);
+
+    // What is hidden is no class and no image; what is empty is no class, and that is said.
+    for name in ["train/.cache", "train/cat/.thumbnails", "train/ants", "train/zebras", "test/zebras"] {
+        std::fs::create_dir(root.join(name)).unwrap();
+    }
+    put(&folder, "train/.cache/1.png", "not to be read");
+    put(&folder, "train/cat/.thumbnails/1.png", "not to be read");
+    put(&folder, "train/cat/._1.png", "not to be read");
+    put(&folder, "train/ants/readme.txt", "no image");
+    let loaded = open(root).unwrap();
+    assert_eq!((loaded.train.classes(), loaded.train.len()), (&["cat".to_string(), "dog".into()][..], 3));
+    assert_eq!(loaded.note.unwrap(), "left out folders without a PNG or JPEG image: ants, zebras");
 
     png(&root.join("test/bird/1.png"), 3, 2, false);
     assert!(open(root).unwrap_err().to_string().contains("no such class among the training images"));

@@ -2,6 +2,7 @@
 
 use crate::exit::Usage;
 use crate::picture::{Ink, gallery};
+use crate::settings::wrapped;
 use crate::{source, terminal};
 use anyhow::Result;
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -92,8 +93,27 @@ fn show(args: &Show) -> Result<()> {
     let captions: Vec<String> = which.iter().map(caption).collect();
     let mut text = summary(&args.source, &train, test.as_ref());
     text.push('\n');
-    text.push_str(&gallery(data, &which, &captions, Ink::of_stdout(), terminal::columns()));
+    text.push_str(&match data.shape().is_plain() && data.shape().len() <= MOST_NUMBERS {
+        true => numbers(data, &which, &captions, terminal::columns()),
+        false => gallery(data, &which, &captions, Ink::of_stdout(), terminal::columns()),
+    });
     terminal::print(&text)
+}
+
+/// Plain features of more are drawn.
+const MOST_NUMBERS: usize = 100;
+
+/// The samples `which` of plain features, each after its caption.
+fn numbers(data: &Dataset, which: &[usize], captions: &[String], columns: usize) -> String {
+    let mut x = vec![0.0; data.shape().len()];
+    let mut text = String::new();
+    for (&n, caption) in which.iter().zip(captions) {
+        data.read(n, &mut x);
+        let numbers: Vec<String> = x.iter().map(f32::to_string).collect();
+        let lines = wrapped(&format!("{caption}: {}", numbers.join(" ")), columns - 2);
+        let _ = writeln!(text, "{}", lines.join("\n  "));
+    }
+    text
 }
 
 /// The class that is called `name`, or has this number.
