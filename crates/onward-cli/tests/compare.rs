@@ -71,7 +71,7 @@ fn settings_without_effect_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("the rules are what is compared; give them as --rules "), "{said}");
     }
-    let output = compare(folder.path(), &["--progress=foo"]);
+    let output = finished(folder.path(), &["compare", "--out=c", "--progress=foo"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("[possible values: auto, "));
     assert_eq!(output.status.code(), Some(2));
     assert!(!folder.path().join("c").exists());
@@ -85,8 +85,9 @@ fn settings_without_effect_are_refused() {
 #[test]
 fn without_test_samples_validation_errors_are_compared() {
     let folder = common::points();
-    let more = ["--data=points.csv", "--limit=0", "--set=network.label=prepend"];
-    let output = compare(folder.path(), &more);
+    let data = ["--data=points.csv", "--limit=0", "--set=data.validation=60", "--set=network.label=prepend"];
+    let rest = ["--out=c", "--epochs=1", "--progress=none", "--set=network.layers=[24,20]"];
+    let output = finished(folder.path(), &[&["compare"][..], &data, &rest].concat());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let table: Vec<&str> = text.lines().skip_while(|line| line.trim() != "validation error").collect();
