@@ -14,6 +14,7 @@ mod feed;
 mod health;
 mod interrupt;
 mod lock;
+mod memory;
 mod picture;
 mod progress;
 mod provenance;

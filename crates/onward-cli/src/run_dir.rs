@@ -336,20 +336,3 @@ impl RunDir {
         write_atomically(&path, contents).with_context(|| format!("{}: it could not be written", path.display()))
     }
 }
-
-/// The most memory that this process has had, where the system says so.
-pub fn peak_rss_bytes() -> Option<u64> {
-    memory("VmHWM:")
-}
-
-/// The memory that this process has now, where the system says so.
-pub fn rss_bytes() -> Option<u64> {
-    memory("VmRSS:")
-}
-
-/// Memory of this process in bytes, where the system says so: what Linux has under this name.
-fn memory(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}

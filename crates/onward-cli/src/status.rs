@@ -203,7 +203,7 @@ impl Pulse {
             samples_per_second: rate(&self.looks),
             seconds,
             seconds_left: None,
-            memory_bytes: crate::run_dir::rss_bytes(),
+            memory_bytes: crate::memory::rss_bytes(),
             loss: Some(sum / steps as f64).filter(|loss| loss.is_finite()),
             thresholds: crate::progress::thresholds(trainer.network()),
             layers: trainer.so_far().layers,

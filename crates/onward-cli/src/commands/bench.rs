@@ -7,7 +7,7 @@ use crate::commands::stream;
 use crate::cost::{BUFFERS, Limits};
 use crate::exit::Usage;
 use crate::experiment::Experiment;
-use crate::run_dir::peak_rss_bytes;
+use crate::memory::peak_rss_bytes;
 use crate::terminal;
 use anyhow::{Context, Result};
 use onward::engine::limits::{bandwidth, peak_flops};

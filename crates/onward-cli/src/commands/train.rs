@@ -5,13 +5,14 @@ use crate::exit::{Interrupted, Usage};
 use crate::experiment::Experiment;
 use crate::health::Watch;
 use crate::interrupt;
+use crate::memory::{self, peak_rss_bytes, rss_bytes};
 use crate::progress::{Mode, Progress, Start, errors, grouped};
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::report::mistakes::Judged;
 use crate::report::probed::{Probed, few};
 use crate::report::{Report, Status};
-use crate::run_dir::{Metrics, RunDir, Summary, peak_rss_bytes, rss_bytes};
+use crate::run_dir::{Metrics, RunDir, Summary};
 use crate::scalars;
 use crate::settings::parse_flag;
 use crate::source::{self, Samples, samples};
@@ -131,6 +132,7 @@ pub fn start(mut experiment: Experiment, path: PathBuf, options: &Options, ranks
     let all = source::open(&experiment.data.source)?;
     experiment.fit(&all.train);
     let samples = source::split(all, &experiment.data)?;
+    memory::check(&experiment.recipe, &samples.train)?;
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
     trainer.check(&samples.train)?;
     if let Some(what) = experiment.overwritten(&samples.train) {

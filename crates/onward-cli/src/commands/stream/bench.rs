@@ -1,8 +1,8 @@
 //! `onward bench stream`: records a second, latency, and whether memory grows.
 
 use super::{Args, Clock, Stream};
+use crate::memory::rss_bytes;
 use crate::progress::grouped;
-use crate::run_dir::rss_bytes;
 use anyhow::Result;
 use clap::Parser;
 use onward::train::stream::{Learner, StreamRule, StreamSettings};
