@@ -32,6 +32,15 @@ fn a_run_that_comes_later_is_followed_to_its_end() {
 }
 
 #[test]
+fn a_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a"), "").unwrap();
+    let output = onward(folder.path(), &["watch", "a"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "error: a: it is no directory; expected that of a run\n");
+}
+
+#[test]
 fn however_a_run_ended_is_said() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), "a");

@@ -46,6 +46,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.progress == Show::Tui && !dashboard::BUILT_IN {
         return Err(Usage(format!("--progress tui: {}", dashboard::HOW_TO_GET)).into());
     }
+    if args.run.exists() && !args.run.is_dir() {
+        return Err(Usage(format!("{}: it is no directory; expected that of a run", args.run.display())).into());
+    }
     interrupt::catch()?;
     if args.progress != Show::Plain && dashboard::BUILT_IN && terminal::has_cursor() {
         let last = dashboard::watch(&args.run)?;
