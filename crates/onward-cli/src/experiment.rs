@@ -26,7 +26,7 @@ pub struct Experiment {
     pub recipe: Recipe,
     /// Settings that nobody gave and the data decides: see [`Experiment::fit`].
     #[serde(skip)]
-    pub open: Vec<&'static str>,
+    pub unset: Vec<&'static str>,
 }
 
 const VALIDATION: &str = "data.validation";
@@ -40,7 +40,7 @@ impl Default for Experiment {
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),
-            open: vec![VALIDATION, LABEL],
+            unset: vec![VALIDATION, LABEL],
         }
     }
 }
@@ -164,12 +164,12 @@ impl Experiment {
     /// # Errors
     /// A [`Usage`] where they do not fit.
     pub fn with(&self, given: impl IntoIterator<Item = (String, Value)>) -> Result<Self, Usage> {
-        let (mut table, mut open) = (self.to_table(), self.open.clone());
+        let (mut table, mut unset) = (self.to_table(), self.unset.clone());
         for (key, value) in given {
-            open.retain(|open| *open != key);
+            unset.retain(|unset| *unset != key);
             settings::put(&mut table, &key, value);
         }
-        Ok(Experiment { open, ..Self::from_table(table)? })
+        Ok(Experiment { unset, ..Self::from_table(table)? })
     }
 
     fn from_table(table: Table) -> Result<Self, Usage> {
@@ -182,12 +182,12 @@ impl Experiment {
     /// Fits to the training samples what nobody gave: of few of them, few are held out, and no label goes where a plain
     /// feature is, for each of those may count.
     pub fn fit(&mut self, samples: &Dataset) {
-        let open = std::mem::take(&mut self.open);
-        if open.contains(&VALIDATION) {
+        let unset = std::mem::take(&mut self.unset);
+        if unset.contains(&VALIDATION) {
             self.data.validation = self.data.validation.min(Data::most_held_out(samples.len()));
         }
         let label = &mut self.recipe.network.label;
-        if open.contains(&LABEL) && *label == LabelPlace::Replace && samples.shape().is_plain() {
+        if unset.contains(&LABEL) && *label == LabelPlace::Replace && samples.shape().is_plain() {
             *label = LabelPlace::Prepend;
         }
     }
@@ -206,7 +206,7 @@ impl Experiment {
     /// Whether `other` has these settings too, whatever data has decided of it.
     pub fn is(&self, other: &Experiment) -> bool {
         let (mut own, other) = (self.to_table(), other.to_table());
-        for key in &self.open {
+        for key in &self.unset {
             settings::put(&mut own, key, settings::lookup(&other, key).expect("every setting has a value").clone());
         }
         own == other
@@ -221,7 +221,7 @@ impl Experiment {
 
     /// As a file, every setting with its range and meaning; those that the data decides are left to it.
     pub fn document(&self) -> String {
-        settings::document(&self.to_table(), &self.open)
+        settings::document(&self.to_table(), &self.unset)
     }
 }
 

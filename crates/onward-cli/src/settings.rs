@@ -550,8 +550,8 @@ pub fn nearest<'a>(found: &str, words: impl Iterator<Item = &'a str>) -> Option<
     scored.filter(|(score, _)| *score > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
 }
 
-/// An experiment's values as a file, every setting with its range and meaning; those in `open` are not set.
-pub fn document(values: &Table, open: &[&str]) -> String {
+/// An experiment's values as a file, every setting with its range and meaning; those in `unset` as comments.
+pub fn document(values: &Table, unset: &[&str]) -> String {
     let mut text = String::new();
     let mut table = "";
     for setting in SETTINGS {
@@ -564,8 +564,8 @@ pub fn document(values: &Table, open: &[&str]) -> String {
         for line in wrapped(&format!("{} ({})", setting.help, setting.kind.expected()), 78) {
             text.push_str(&format!("# {line}\n"));
         }
-        let unset = if open.contains(&setting.key) { "# " } else { "" };
-        text.push_str(&format!("{unset}{name} = {value}\n"));
+        let comment = if unset.contains(&setting.key) { "# " } else { "" };
+        text.push_str(&format!("{comment}{name} = {value}\n"));
     }
     text
 }
@@ -634,7 +634,7 @@ mod tests {
     fn the_default_document_is_a_valid_file_of_the_defaults() {
         let text = Experiment::default().document();
         let given = parse_file(&text, "default.toml").unwrap();
-        assert_eq!(given.len() + Experiment::default().open.len(), SETTINGS.len());
+        assert_eq!(given.len() + Experiment::default().unset.len(), SETTINGS.len());
         assert_eq!(Experiment::from_settings(given).unwrap(), Experiment::default());
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }

@@ -34,7 +34,7 @@ fn minutes(costs: &Costs, name: &str) -> String {
 /// Flags of `onward experiments`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print this experiment as a file, every setting resolved: the start of one of your own.
+    /// Print this experiment as a file, with every setting: the start of one of your own.
     name: Option<String>,
     /// Print a file with every setting at its default, its range and its meaning.
     #[arg(long, conflicts_with = "name")]
