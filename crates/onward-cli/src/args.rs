@@ -59,7 +59,7 @@ pub const TOUR: &str = "\
 Onward trains neural networks with forward passes only: each layer learns for
 itself, to be more active on real data and less on data that should not occur.
 
-  onward train                 train on MNIST, which is built in: a minute or two
+  onward train                 train on MNIST (built in), in a minute or two
   onward inspect RUN           how that went
   onward watch RUN             how it goes, from another terminal
   onward doctor RUN            what is wrong with it, if anything
