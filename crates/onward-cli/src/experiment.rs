@@ -138,14 +138,23 @@ impl Experiment {
             ))
             .into());
         }
+        Self::read(Path::new(name))
+    }
+
+    /// The experiment of this file.
+    ///
+    /// # Errors
+    /// A [`Usage`] where it cannot be read, or has settings that are refused.
+    pub fn read(file: &Path) -> Result<Self> {
+        let name = file.display().to_string();
         let text =
-            std::fs::read_to_string(name).map_err(|error| Usage(format!("{name}: it could not be read: {error}")))?;
-        let mut given = settings::parse_file(&text, name)?;
+            std::fs::read_to_string(file).map_err(|error| Usage(format!("{name}: it could not be read: {error}")))?;
+        let mut given = settings::parse_file(&text, &name)?;
         if !given.iter().any(|(key, _)| key == "name")
-            && let Some(stem) = Path::new(name).file_stem()
+            && let Some(stem) = file.file_stem()
         {
             let stem = Value::String(stem.to_string_lossy().into_owned());
-            settings::check("name", &stem, name)?;
+            settings::check("name", &stem, &name)?;
             given.push(("name".into(), stem));
         }
         Ok(Self::from_settings(given)?)

@@ -132,7 +132,7 @@ impl RunDir {
     pub fn refuse_other(path: &Path, experiment: &Experiment) -> Result<()> {
         let file = path.join("experiment.toml");
         let empty = !file.exists() && !path.join("summary.json").exists();
-        if empty || experiment.is(&Experiment::open(&file.to_string_lossy())?) {
+        if empty || experiment.is(&Experiment::read(&file)?) {
             return Ok(());
         }
         Err(Usage(format!("{}: a run with other settings is here; give another --out", path.display())).into())
@@ -148,7 +148,7 @@ impl RunDir {
             return Err(Usage(format!("{}: not a run directory: it has no experiment.toml", path.display())).into());
         }
         let run = Self::lock(path)?;
-        Ok((run, Experiment::open(&file.to_string_lossy())?))
+        Ok((run, Experiment::read(&file)?))
     }
 
     fn lock(path: &Path) -> Result<Self> {

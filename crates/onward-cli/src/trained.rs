@@ -96,7 +96,7 @@ impl Trained {
     /// The data that the network was trained on.
     pub fn data_source(&self) -> Result<String> {
         match &self.run {
-            Some(run) => Ok(Experiment::open(&run.join("experiment.toml").to_string_lossy())?.data.source),
+            Some(run) => Ok(Experiment::read(&run.join("experiment.toml"))?.data.source),
             None => Err(Usage("the checkpoint lies in no run directory: say which data with --data".into()).into()),
         }
     }

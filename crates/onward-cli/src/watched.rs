@@ -64,7 +64,7 @@ impl Watched {
         if now != self.read || self.experiment.is_none() {
             self.metrics = RunDir::metrics(&self.run, u32::MAX)?;
             let file = self.run.join("experiment.toml");
-            self.experiment = Experiment::open(&file.to_string_lossy()).ok();
+            self.experiment = Experiment::read(&file).ok();
             self.read = now;
         }
         Ok(())

@@ -153,6 +153,31 @@ fn images_in_folders_below_are_found_and_named() {
     assert_eq!(files, ["images/a/deep/x.PNG", "images/a/z.jpg", "images/b.png"]);
 }
 
+/// Only Linux has such names.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_may_have_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = trained();
+    let folder = folder.path();
+    let name = std::ffi::OsStr::from_bytes(b"r\xffn");
+    std::fs::rename(folder.join("run"), folder.join(name)).unwrap();
+    for arguments in [
+        &["inspect"][..],
+        &["inspect", "--json"],
+        &["doctor"],
+        &["eval"],
+        &["eval", "--json"],
+        &["report"],
+        &["verify"],
+        &["watch"],
+        &["train", "--resume"],
+    ] {
+        let output = onward(folder, arguments).arg(name).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn a_reader_that_leaves_in_the_middle_is_no_failure() {
     let folder = trained();

@@ -65,7 +65,7 @@ fn examine_run(path: &Path) -> Result<(String, Vec<Finding>)> {
         true => path.to_owned(),
         false => Trained::find(path)?.run_directory()?,
     };
-    Experiment::open(&path.join("experiment.toml").to_string_lossy())?;
+    Experiment::read(&path.join("experiment.toml"))?;
     let (metrics, probes) = (RunDir::metrics(&path, u32::MAX)?, RunDir::lines(&path, u32::MAX)?);
     let mut findings = Vec::new();
     if let Ok(failure) = std::fs::read_to_string(path.join(RunDir::FAILURE)) {

@@ -189,7 +189,7 @@ fn as_json(trained: &Trained, source: &str, network: &Network, measured: &[Measu
         (readout.to_string(), result)
     });
     json!({
-        "checkpoint": trained.checkpoint,
+        "checkpoint": trained.checkpoint.to_string_lossy(),
         "data": source,
         "classes": classes,
         "readouts": readouts.collect::<serde_json::Map<_, _>>(),

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (info, network) = (trained.info()?, trained.network(false)?);
     let (mut experiment, mut metrics, mut finished) = (None, Vec::new(), false);
     if let Some(run) = &trained.run {
-        experiment = Some(Experiment::open(&run.join("experiment.toml").to_string_lossy())?);
+        experiment = Some(Experiment::read(&run.join("experiment.toml"))?);
         metrics = RunDir::metrics(run, u32::MAX)?;
         finished = run.join("summary.json").exists();
     }
@@ -161,8 +161,8 @@ impl Found {
         let tensors =
             info.tensors.iter().map(|(name, dtype, shape)| json!({ "name": name, "dtype": dtype, "shape": shape }));
         let value = json!({
-            "checkpoint": trained.checkpoint,
-            "run": trained.run,
+            "checkpoint": trained.checkpoint.to_string_lossy(),
+            "run": trained.run.as_ref().map(|run| run.to_string_lossy()),
             "finished": finished,
             "position": info.position,
             "shape": [info.shape.channels, info.shape.height, info.shape.width],

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn open(path: &Path) -> Result<compare::Run> {
     let run = Trained::find(path)?.run_directory()?;
     Ok(compare::Run {
-        experiment: Experiment::open(&run.join("experiment.toml").to_string_lossy())?,
+        experiment: Experiment::read(&run.join("experiment.toml"))?,
         metrics: RunDir::metrics(&run, u32::MAX)?,
         summary: RunDir::summary(&run)?,
         path: run,
@@ -66,7 +66,7 @@ fn page(path: &Path) -> Result<(PathBuf, String)> {
     let trained = Trained::find(path)?;
     let run = &trained.run_directory()?;
     let network = trained.network(false)?;
-    let experiment = Experiment::open(&run.join("experiment.toml").to_string_lossy())?;
+    let experiment = Experiment::read(&run.join("experiment.toml"))?;
     let samples = samples(&experiment)?;
     let epochs = trained.info()?.position.map_or(u32::MAX, |position| position.epoch);
     let summary = RunDir::summary(run)?;

@@ -116,7 +116,7 @@ impl Original {
             true => args.run.clone(),
             false => Trained::find(&args.run)?.run_directory()?,
         };
-        let experiment = Experiment::open(&path.join("experiment.toml").to_string_lossy())?;
+        let experiment = Experiment::read(&path.join("experiment.toml"))?;
         let mut metrics = RunDir::metrics(&path, u32::MAX)?;
         let mut summary = RunDir::summary(&path)?;
         let have = metrics.len();
