@@ -41,6 +41,19 @@ impl Provenance {
         }
     }
 
+    /// How the data at `source` differs from what a run was trained on, if it does.
+    pub fn other_data(&self, then: &Provenance, source: &str) -> Option<String> {
+        let begin = |sum: &str| sum.chars().take(16).collect::<String>();
+        (self.data != then.data).then(|| {
+            format!(
+                "the data at `{source}` is not what the run was trained on (SHA-256 of the samples then {}…, now {}…): \
+                 put that data back",
+                begin(&then.data),
+                begin(&self.data)
+            )
+        })
+    }
+
     /// The program and the machine, for people.
     pub fn brief(&self) -> String {
         let commit = self.commit.as_ref().map_or(String::new(), |commit| format!(" ({commit})"));

@@ -227,10 +227,10 @@ impl RunDir {
     }
 
     /// Notes what trains the run from here on; returns all that has.
-    pub fn add_provenance(&self, here: Provenance) -> Result<Vec<Provenance>> {
+    pub fn add_provenance(&self, here: &Provenance) -> Result<Vec<Provenance>> {
         let mut all = Self::provenance(&self.path)?;
-        if all.last() != Some(&here) {
-            all.push(here);
+        if all.last() != Some(here) {
+            all.push(here.clone());
             self.write(Provenance::FILE, format!("{}\n", serde_json::to_string_pretty(&all)?).as_bytes())?;
         }
         Ok(all)

@@ -63,6 +63,39 @@ pub fn open(source: &str) -> Result<Loaded> {
     Ok(loaded)
 }
 
+/// Refuses the data of an earlier run where it is not here. A path is stored as it was typed, so that a run can be moved
+/// together with its data; seen from another folder it leads nowhere.
+///
+/// # Errors
+/// A [`Usage`] that says from where it counts.
+pub fn check_of_run(run: &Path, experiment: &Experiment) -> Result<()> {
+    let source = &experiment.data.source;
+    let path = Path::new(source);
+    if source == "mnist" || onward_data::known(source).is_some() || path.exists() {
+        return Ok(());
+    }
+    let file = run.join("experiment.toml");
+    let (place, way) = match path.is_relative() {
+        true => (
+            format!(" in {}", std::env::current_dir().unwrap_or_default().display()),
+            "a path counts from the folder in which the run was trained: go there, or",
+        ),
+        false => (String::new(), "put it back, or"),
+    };
+    let file = file.display();
+    Err(Usage(format!("{file}: its data.source is `{source}`, which is not there{place}: {way} change data.source"))
+        .into())
+}
+
+/// The samples of an earlier run.
+///
+/// # Errors
+/// As [`check_of_run`] and [`samples`].
+pub fn samples_of_run(run: &Path, experiment: &Experiment) -> Result<Samples> {
+    check_of_run(run, experiment)?;
+    samples(experiment)
+}
+
 /// The samples that an experiment asks for.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use crate::exit::Usage;
 use crate::experiment::Experiment;
 use crate::run_dir::RunDir;
+use crate::source;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use onward::checkpoint::Info;
@@ -96,7 +97,11 @@ impl Trained {
     /// The data that the network was trained on.
     pub fn data_source(&self) -> Result<String> {
         match &self.run {
-            Some(run) => Ok(Experiment::read(&run.join("experiment.toml"))?.data.source),
+            Some(run) => {
+                let experiment = Experiment::read(&run.join("experiment.toml"))?;
+                source::check_of_run(run, &experiment)?;
+                Ok(experiment.data.source)
+            }
             None => Err(Usage("the checkpoint lies in no run directory: say which data with --data".into()).into()),
         }
     }

@@ -312,6 +312,60 @@ fn a_table_sorted_by_class_is_split_fairly_and_the_same_by_all() {
     assert!(stderr(&refused).contains("--set data.validation=20"), "{}", stderr(&refused));
 }
 
+/// A folder with `points.csv`, and a run `a` that has learned it.
+fn trained_on_points() -> tempfile::TempDir {
+    let folder = common::points();
+    let settings = ["--set=network.layers=[8]", "--set=network.label=prepend", "--set=data.validation=60"];
+    let arguments = ["train", "--data=points.csv", "--out=a", "--epochs=2", "--set=training.batch=20"];
+    run_out(folder.path(), &[&arguments[..], &settings].concat());
+    folder
+}
+
+#[test]
+fn it_goes_on_only_with_the_data_that_it_began_with() {
+    let folder = trained_on_points();
+    let folder = folder.path();
+    let original = std::fs::read_to_string(folder.join("points.csv")).unwrap();
+    let before = bytes(&folder.join("a"));
+    let swapped = original.replace("over", "other").replace("under", "over").replace("other", "under");
+    std::fs::write(folder.join("points.csv"), swapped).unwrap();
+    let output = finished(folder, &["train", "--resume=a"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in [
+        "a: the data at `points.csv` is not what the run was trained on (SHA-256 of the samples then ",
+        "put that data back, or train a new run on what is there now",
+    ] {
+        assert!(said.contains(expected), "no {expected:?} in {said}");
+    }
+    assert!(bytes(&folder.join("a")) == before);
+    std::fs::write(folder.join("points.csv"), original).unwrap();
+    run_out(folder, &["train", "--resume=a"]);
+}
+
+#[test]
+fn a_path_counts_from_where_the_run_was_trained() {
+    let folder = trained_on_points();
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let expected = format!(
+        "../a/experiment.toml: its data.source is `points.csv`, which is not there in {}: a path counts from the folder in \
+         which the run was trained: go there, or change data.source",
+        elsewhere.canonicalize().unwrap().display()
+    );
+    for arguments in [&["eval", "../a"][..], &["report", "../a"], &["verify", "../a"], &["train", "--resume=../a"]] {
+        let output = finished(&elsewhere, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(&expected), "{arguments:?}: {}", stderr(&output));
+    }
+    run_out(&elsewhere, &["eval", "../a", "--data=../points.csv"]);
+    // A run and its data can be moved together.
+    for name in ["a", "points.csv"] {
+        std::fs::rename(folder.path().join(name), elsewhere.join(name)).unwrap();
+    }
+    run_out(&elsewhere, &["verify", "a"]);
+}
+
 #[test]
 fn the_tour_fits_a_terminal() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use crate::report::mistakes::Judged;
 use crate::report::{Report, Status};
 use crate::run_dir::RunDir;
 use crate::scalars;
-use crate::source::samples;
+use crate::source::samples_of_run;
 use crate::status::Status as Now;
 use crate::terminal;
 use crate::trained::Trained;
@@ -67,7 +67,7 @@ fn page(path: &Path) -> Result<(PathBuf, String)> {
     let run = &trained.run_directory()?;
     let network = trained.network(false)?;
     let experiment = Experiment::read(&run.join("experiment.toml"))?;
-    let samples = samples(&experiment)?;
+    let samples = samples_of_run(run, &experiment)?;
     let epochs = trained.info()?.position.map_or(u32::MAX, |position| position.epoch);
     let summary = RunDir::summary(run)?;
     let status = match &summary {

@@ -15,7 +15,7 @@ use crate::report::{Report, Status};
 use crate::run_dir::{Metrics, RunDir, Summary};
 use crate::scalars;
 use crate::settings::parse_flag;
-use crate::source::{self, Samples, samples};
+use crate::source::{self, Samples, samples_of_run};
 use crate::status::{Phase, Pulse, Status as Now};
 use crate::tensorboard::{self, EventFile};
 use crate::terminal;
@@ -139,7 +139,8 @@ pub fn start(mut experiment: Experiment, path: PathBuf, options: &Options, ranks
         eprintln!("{}: {what}", experiment.data.source);
     }
     let run = RunDir::create(&path, &experiment)?;
-    Run::new(run, experiment, samples, trainer, 0.0).train(options, ranks)
+    let here = Provenance::here(&samples);
+    Run::new(run, experiment, samples, here, trainer, 0.0).train(options, ranks)
 }
 
 /// Goes on with an earlier run; `programs`: whether its black boxes may run programs.
@@ -147,7 +148,12 @@ pub fn resume(path: &Path, options: &Options, programs: bool, ranks: &Ranks) -> 
     prepare(options)?;
     let (run, experiment) = RunDir::reopen(path)?;
     ranks.check(&experiment.recipe)?;
-    let samples = samples(&experiment)?;
+    let samples = samples_of_run(path, &experiment)?;
+    let here = Provenance::here(&samples);
+    let source = &experiment.data.source;
+    if let Some(problem) = RunDir::provenance(path)?.last().and_then(|then| here.other_data(then, source)) {
+        return Err(Usage(format!("{}: {problem}, or train a new run on what is there now", path.display())).into());
+    }
     let (mut trainer, seconds) = match run.load()? {
         Some((trainer, warning)) => {
             warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -156,7 +162,7 @@ pub fn resume(path: &Path, options: &Options, programs: bool, ranks: &Ranks) -> 
         None => (Trainer::new(experiment.recipe.clone(), &samples.train)?, 0.0),
     };
     trainer.allow_programs(programs);
-    Run::new(run, experiment, samples, trainer, seconds).train(options, ranks)
+    Run::new(run, experiment, samples, here, trainer, seconds).train(options, ranks)
 }
 
 /// Threads and signals, once.
@@ -205,6 +211,8 @@ struct Run {
     run: RunDir,
     experiment: Experiment,
     samples: Samples,
+    /// What trains it now.
+    here: Provenance,
     trainer: Trainer,
     /// Seconds of training before this process, and in it.
     seconds: f64,
@@ -215,10 +223,17 @@ struct Run {
 }
 
 impl Run {
-    fn new(run: RunDir, experiment: Experiment, samples: Samples, trainer: Trainer, seconds: f64) -> Self {
+    fn new(
+        run: RunDir,
+        experiment: Experiment,
+        samples: Samples,
+        here: Provenance,
+        trainer: Trainer,
+        seconds: f64,
+    ) -> Self {
         let (metrics, probes, provenance) = Default::default();
         let pulse = Pulse::new(&trainer, samples.train.len());
-        Run { run, experiment, samples, trainer, seconds, metrics, probes, provenance, pulse }
+        Run { run, experiment, samples, here, trainer, seconds, metrics, probes, provenance, pulse }
     }
 
     fn train(mut self, options: &Options, ranks: &Ranks) -> Result<Summary> {
@@ -228,7 +243,7 @@ impl Run {
         self.probes = RunDir::lines(self.run.path(), position.epoch)?;
         self.provenance = match self.trainer.is_done() {
             true => RunDir::provenance(self.run.path())?,
-            false => self.run.add_provenance(Provenance::here(&self.samples))?,
+            false => self.run.add_provenance(&self.here)?,
         };
         self.run.write_lines(&self.metrics)?;
         self.run.write_lines(&self.probes)?;

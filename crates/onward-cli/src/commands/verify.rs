@@ -8,7 +8,7 @@ use crate::progress::{Mode, Progress, Start, grouped};
 use crate::provenance::Provenance;
 use crate::run_dir::{Metrics, RunDir, Summary};
 use crate::settings::wrapped;
-use crate::source::{Samples, samples};
+use crate::source::{Samples, samples_of_run};
 use crate::terminal;
 use crate::trained::Trained;
 use anyhow::{Context, Result, bail};
@@ -160,18 +160,11 @@ impl Original {
 impl<'a> Retrained<'a> {
     fn new(args: &'a Args) -> Result<Self> {
         let original = Original::read(args)?;
-        let samples = samples(&original.experiment)?;
+        let samples = samples_of_run(&original.path, &original.experiment)?;
         let here = Provenance::here(&samples);
         let Original { experiment, provenance, .. } = &original;
-        if let Some(then) = provenance.iter().find(|then| then.data != here.data) {
-            bail!(
-                "{}: the data at `{}` is not what the run was trained on (SHA-256 of the samples then {}…, now {}…): \
-                 put that data back",
-                original.path.display(),
-                experiment.data.source,
-                then.data.get(..16).unwrap_or(&then.data),
-                &here.data[..16]
-            );
+        if let Some(problem) = provenance.iter().find_map(|then| here.other_data(then, &experiment.data.source)) {
+            bail!("{}: {problem}", original.path.display());
         }
         let mut trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
         trainer.allow_programs(args.allow_programs);
