@@ -271,7 +271,7 @@ fn killed_anywhere_and_resumed_to_the_same_bits() {
         child.wait().unwrap();
     }
     let (_, stderr) = out(folder, &["s.csv", "--resume=c", "--output=summary"]);
-    assert!(stderr.starts_with("60,000 records"), "{stderr}");
+    assert!(stderr.contains(" are passed over\n60,000 records"), "{stderr}");
     let mut left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     let expected = [".c.lock", ".whole.lock", "c", "c.previous", "s.csv", "whole"];
@@ -364,6 +364,42 @@ fn a_checkpoint_replaces_only_what_the_stream_goes_on_from() {
     out(folder, &["s.csv", "--resume=c", "--checkpoint=other"]);
     let (_, stderr) = out(folder, &["s.csv", "--resume=other", "--checkpoint=notes", "--frozen"]);
     assert!(stderr.contains("100 records"), "{stderr}");
+}
+
+#[test]
+fn a_file_is_known_again_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let elsewhere = folder.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    put(folder, "s.csv", csv(0..100));
+    put(&elsewhere, "s.csv", csv(0..200));
+    out(folder, &["s.csv", "--checkpoint=c", "--limit=60"]);
+    let (lines, stderr) = out(folder, &["./s.csv", "--resume=c", "--limit=10"]);
+    assert_eq!((lines.len(), &lines[0]["line"]), (10, &62.into()));
+    assert!(stderr.starts_with("./s.csv: its first 60 records were learned before and are passed over\n"), "{stderr}");
+    let (lines, stderr) = out(&elsewhere, &["../s.csv", "--resume=../c", "--checkpoint=c"]);
+    assert_eq!((lines.len(), &lines[0]["line"]), (30, &72.into()), "{stderr}");
+    // Another one of the same name.
+    let (lines, stderr) = out(&elsewhere, &["s.csv", "--resume=c"]);
+    assert_eq!((lines.len(), &lines[0]["line"]), (200, &2.into()));
+    let from = folder.join("s.csv").canonicalize().unwrap();
+    let said = format!("s.csv: read from its start; what was learned before came from {}\n", from.display());
+    assert!(stderr.starts_with(&said), "{stderr}");
+}
+
+/// What comes out of a pipe is gone; what comes next is new.
+#[cfg(unix)]
+#[test]
+fn of_a_named_pipe_nothing_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    for (rows, from) in [(0..20, "--checkpoint=c"), (20..50, "--resume=c")] {
+        let child = spawn(folder, &["pipe", from]);
+        put(folder, "pipe", csv(rows.clone()));
+        assert_eq!(parsed(&child.wait_with_output().unwrap(), &[from]).0.len(), rows.len());
+    }
 }
 
 #[test]

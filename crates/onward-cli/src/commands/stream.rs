@@ -235,6 +235,11 @@ fn lock(path: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
+/// A path by which a file is known again, whatever it is called and wherever that is done.
+fn whole(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
 /// Whether both paths lead to the same file, which is there.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
@@ -289,11 +294,14 @@ pub fn run(args: &Args) -> Result<()> {
             (feed, 0)
         }
         None => {
-            let same = args.input != Path::new("-") && stream.input == args.input.to_string_lossy();
-            (Feed::open(&args.input, stall, interrupt::asked)?, if same { position } else { 0 })
+            let feed = Feed::open(&args.input, stall, interrupt::asked)?;
+            let skip = if args.resume.is_some() { stream.skip_of(&args.input, position) } else { 0 };
+            (feed, skip)
         }
     };
-    stream.input = feed.name.clone();
+    stream.input.clone_from(&feed.name);
+    let is_file = args.listen.is_none() && args.input != Path::new("-");
+    stream.source = if is_file { whole(&args.input) } else { feed.name.clone() };
     let format = stream.reading.format(&args.input)?;
     let columns = stream.reading.columns(stream.labels, &stream.features);
     let mut records = Records::new(stream.input.clone(), feed, format, columns);
@@ -428,8 +436,10 @@ struct Stream {
     reading: Reading,
     labels: bool,
     frozen: bool,
-    /// Where records come from.
+    /// Where records come from, in messages.
     input: String,
+    /// The same in checkpoints: a file by its [`whole`] path.
+    source: String,
     /// Lines or frames read from there.
     position: u64,
     /// Records whose label has yet to come.
@@ -532,6 +542,7 @@ impl Stream {
             labels,
             frozen: args.frozen,
             input: String::new(),
+            source: String::new(),
             position: 0,
             waiting: VecDeque::new(),
             verdict: Verdict::default(),
@@ -562,7 +573,7 @@ impl Stream {
         self.features = serde_json::from_str(note("features")?).with_context(damaged)?;
         self.waiting = serde_json::from_str(note("waiting")?).with_context(damaged)?;
         self.tally = serde_json::from_str(note("tally")?).with_context(damaged)?;
-        self.input.clone_from(note("input")?);
+        self.source.clone_from(note("input")?);
         let position: u64 = note("position")?.parse().with_context(damaged)?;
         check_delay(self.reading.delay, self.settings.memory)?;
         if self.waiting.len() > self.settings.memory {
@@ -590,6 +601,23 @@ impl Stream {
         }
         self.learner = Some(learner);
         Ok((self, position))
+    }
+
+    /// How many records of `input` were learned before, of the `position` read so far; said, where there is a choice: what comes
+    /// from elsewhere than a file, comes once.
+    fn skip_of(&self, input: &Path, position: u64) -> u64 {
+        let name = input.display();
+        match whole(input) == whole(Path::new(&self.source)) {
+            _ if input == Path::new("-") || !input.is_file() => 0,
+            true => {
+                eprintln!("{name}: its first {} records were learned before and are passed over", grouped(position));
+                position
+            }
+            false => {
+                eprintln!("{name}: read from its start; what was learned before came from {}", self.source);
+                0
+            }
+        }
     }
 
     /// Learns until the stream ends or the user has had enough. `skip`: lines or frames that were learned before.
@@ -797,7 +825,7 @@ impl Stream {
             ("features".to_owned(), serde_json::to_string(&self.features)?),
             ("waiting".to_owned(), serde_json::to_string(&self.waiting)?),
             ("tally".to_owned(), serde_json::to_string(&self.tally)?),
-            ("input".to_owned(), self.input.clone()),
+            ("input".to_owned(), self.source.clone()),
             ("position".to_owned(), self.position.to_string()),
         ]);
         learner.save(path, &notes)?;
