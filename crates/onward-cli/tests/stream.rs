@@ -502,11 +502,12 @@ fn what_cannot_be_is_refused() {
     put(folder, "short", "x");
     put(folder, "bad.npy", "no array");
     out(folder, &["s.csv", "--checkpoint=c", "--output=summary"]);
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 23] = [
         (&["none.csv"], "none.csv: it could not be read"),
         (&["."], "it is a directory"),
         (&["dates.csv"], "line 2: column `date` holds \"2015-02-04\", expected a number"),
         (&["no-label.csv"], "say which one holds the label"),
+        (&["no-label.csv"], "--mode unsupervised learns without"),
         (&["s.csv", "--label=state"], "there is no column `state`; there are `a`, `b`, `c`, `class`"),
         (&["bad.npy"], "not in NPY format"),
         (&["s.csv", "--format=raw"], "say it with --columns N"),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use onward::checkpoint::{newest, previous, remove_leftovers, set_aside};
 use onward::settings::{RecurrentSettings, Seed};
 use onward::train::stream::{Learner, StreamRule, StreamSettings, Task, Verdict, WrongLabels, WrongWindows};
-use onward_data::records::{Columns, Format, LabelColumn, Next, Record, Records};
+use onward_data::records::{Columns, Format, LabelColumn, NO_LABEL, Next, Record, Records};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
@@ -633,7 +633,12 @@ impl Stream {
             if records.is_idle() {
                 out.flush()?;
             }
-            let next = records.next(&mut record).map_err(|error| Usage(error.to_string()))?;
+            let next = records.next(&mut record).map_err(|error| {
+                let unlabelled = error.problem.starts_with(NO_LABEL);
+                let hint =
+                    if unlabelled { ": --label COLUMN says which, --mode unsupervised learns without" } else { "" };
+                Usage(format!("{error}{hint}"))
+            })?;
             if self.position < skip && matches!(next, Next::Record | Next::Skipped(_)) {
                 self.position += 1;
                 continue;

@@ -29,6 +29,9 @@ pub enum LabelColumn {
     Named(String),
 }
 
+/// How the refusal of records begins in which [`LabelColumn::Auto`] finds no label.
+pub const NO_LABEL: &str = "no column is named `label`, `class` or `target`";
+
 pub(super) const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
 
 /// What a column is.
@@ -111,10 +114,7 @@ impl Columns {
             LabelColumn::Auto if named => {
                 let label = names.iter().position(|name| LABEL_NAMES.contains(&name.to_lowercase().as_str()));
                 let label = label.ok_or_else(|| {
-                    format!(
-                        "no column is named `label`, `class` or `target`: say which one holds the label; there are {}",
-                        listed(&names)
-                    )
+                    format!("{NO_LABEL}: say which one holds the label; there are {}", listed(&names))
                 })?;
                 set(label, Role::Label)?;
             }

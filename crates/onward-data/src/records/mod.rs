@@ -8,7 +8,7 @@ mod frames;
 mod json;
 mod text;
 
-pub use columns::{Columns, LabelColumn};
+pub use columns::{Columns, LabelColumn, NO_LABEL};
 pub(crate) use text::is_missing;
 
 use crate::error::{Error, Result};
