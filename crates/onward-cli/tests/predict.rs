@@ -153,6 +153,44 @@ fn images_in_folders_below_are_found_and_named() {
     assert_eq!(files, ["images/a/deep/x.PNG", "images/a/z.jpg", "images/b.png"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_stay_what_they_are() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::process::Command;
+    let folder = trained();
+    let folder = folder.path();
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    std::fs::create_dir(folder.join("far")).unwrap();
+    for arguments in [
+        &["predict", "run", "plain.csv", "--output"][..],
+        &["report", "run", "--out"],
+        &["export", "run", "--format=rust", "--out"],
+    ] {
+        let write = |to: &str| out(folder, &[arguments, &[to]].concat());
+        write("plain");
+        let expected = std::fs::read(folder.join("plain")).unwrap();
+
+        let mut reader = Command::new("cat").arg(folder.join("pipe")).stdout(Stdio::piped()).spawn().unwrap();
+        write("pipe");
+        let is_pipe = folder.join("pipe").metadata().unwrap().file_type().is_fifo();
+        if !is_pipe {
+            reader.kill().unwrap();
+        }
+        assert!(reader.wait_with_output().unwrap().stdout == expected && is_pipe, "{arguments:?}");
+
+        symlink("far/target", folder.join("link")).unwrap();
+        for before in ["none", "older"] {
+            write("link");
+            assert!(std::fs::read(folder.join("far/target")).unwrap() == expected, "{arguments:?}, {before}");
+            assert_eq!(folder.join("link").read_link().unwrap(), std::path::Path::new("far/target"));
+            std::fs::write(folder.join("far/target"), "older").unwrap();
+        }
+        assert_eq!(std::fs::read_dir(folder.join("far")).unwrap().count(), 1, "nothing else stays");
+        ["link", "far/target"].into_iter().for_each(|name| std::fs::remove_file(folder.join(name)).unwrap());
+    }
+}
+
 /// Only Linux has such names.
 #[cfg(target_os = "linux")]
 #[test]

@@ -409,7 +409,76 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Puts `contents` at `path`, or leaves what is there as it is.
+/// A file under way, which takes its place when it is whole; until then, and where it never is, the place is as it was.
+///
+/// A pipe or a device cannot be replaced by a file: what is written goes there at once. A symbolic link stays one, and what it
+/// leads to is replaced.
+#[derive(Debug)]
+pub struct Draft(To);
+
+#[derive(Debug)]
+enum To {
+    Scratch(tempfile::NamedTempFile, PathBuf),
+    Open(std::fs::File),
+}
+
+impl Draft {
+    /// An empty one that is to be at `path`.
+    ///
+    /// # Errors
+    /// What the operating system says; where `path` is a directory, too.
+    pub fn at(path: &Path) -> std::io::Result<Self> {
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Ok(Draft(To::Open(std::fs::File::create(path)?)));
+        }
+        let place = followed(path);
+        let (prefix, mut scratch) = (scratch_prefix(&place), tempfile::Builder::new());
+        scratch.prefix(&prefix).suffix(PARTIAL);
+        // Scratch files are private by default; what stays is for whoever the user's mask lets in.
+        #[cfg(unix)]
+        scratch.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(Draft(To::Scratch(scratch.tempfile_in(folder(&place))?, place)))
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn finish(self) -> std::io::Result<()> {
+        self.finish_after(|| Ok(()))
+    }
+
+    /// As [`Draft::finish`]; `last`: what is to be done just before it replaces another file.
+    fn finish_after(self, last: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+        let To::Scratch(scratch, place) = self.0 else { return Ok(()) };
+        scratch.as_file().sync_all()?;
+        last()?;
+        scratch.persist(&place)?;
+        // The move itself must survive a power cut; folders can be synced only where they can be opened.
+        std::fs::File::open(folder(&place)).and_then(|folder| folder.sync_all()).or_else(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied if cfg!(windows) => Ok(()),
+            _ => Err(error),
+        })
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.0 {
+            To::Scratch(to, _) => to.write(bytes),
+            To::Open(to) => to.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match &mut self.0 {
+            To::Scratch(to, _) => to.flush(),
+            To::Open(to) => to.flush(),
+        }
+    }
+}
+
+/// Puts `contents` at `path` as a [`Draft`] that is whole, or leaves what is there as it is.
 ///
 /// # Errors
 /// What the operating system says.
@@ -418,24 +487,17 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> std::io::Result<()> {
 }
 
 fn put(path: &Path, contents: &[u8], replaced: Replaced) -> std::io::Result<()> {
-    let folder = folder(path);
-    let (prefix, mut scratch) = (scratch_prefix(path), tempfile::Builder::new());
-    scratch.prefix(&prefix).suffix(PARTIAL);
-    // Scratch files are private by default; what stays is for whoever the user's mask lets in.
-    #[cfg(unix)]
-    scratch.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut scratch = scratch.tempfile_in(folder)?;
-    scratch.write_all(contents)?;
-    scratch.as_file().sync_all()?;
-    if replaced == Replaced::Kept && path.exists() {
-        keep(path)?;
+    let mut draft = Draft::at(path)?;
+    draft.write_all(contents)?;
+    draft.finish_after(|| if replaced == Replaced::Kept && path.exists() { keep(path) } else { Ok(()) })
+}
+
+/// Where a file at `path` lies: a symbolic link stands for what it leads to, be that there or not.
+fn followed(path: &Path) -> PathBuf {
+    match path.read_link() {
+        Ok(to) => path.canonicalize().unwrap_or_else(|_| folder(path).join(to)),
+        Err(_) => path.to_owned(),
     }
-    scratch.persist(path)?;
-    // The move itself must survive a power cut; folders can be synced only where they can be opened.
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).or_else(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied if cfg!(windows) => Ok(()),
-        _ => Err(error),
-    })
 }
 
 /// Has [`previous`] name the same file as `path` does, whatever happens: it is there under both names, or as it was before.
@@ -444,7 +506,7 @@ fn keep(path: &Path) -> std::io::Result<()> {
     let remove = || std::fs::remove_file(&link);
     let _ = remove(); // a killed process may have left it
     // Not every file system has two names for a file.
-    std::fs::hard_link(path, &link).or_else(|_| std::fs::copy(path, &link).map(drop))?;
+    std::fs::hard_link(followed(path), &link).or_else(|_| std::fs::copy(path, &link).map(drop))?;
     let moved = std::fs::rename(&link, previous(path));
     let _ = remove(); // where both named the same file already, it was not moved
     moved
@@ -453,7 +515,9 @@ fn keep(path: &Path) -> std::io::Result<()> {
 /// Removes what a process that was killed while it wrote to `path` has left beside it. Whoever else may be writing there right
 /// now fails, and leaves what is at `path` as it is.
 pub fn remove_leftovers(path: &Path) {
-    remove_partial(folder(path), &scratch_prefix(path));
+    for path in [path, &followed(path)] {
+        remove_partial(folder(path), &scratch_prefix(path));
+    }
 }
 
 /// As [`remove_leftovers`], of every file in a folder.

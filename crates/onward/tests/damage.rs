@@ -232,6 +232,26 @@ fn a_file_is_replaced_as_a_whole() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_checkpoint_stays_and_so_does_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last");
+    std::fs::create_dir(folder.path().join("far")).unwrap();
+    std::os::unix::fs::symlink("far/last", &path).unwrap();
+    let contents = [1, 2, 3].map(|steps| {
+        trainer(steps).save(&path, &BTreeMap::new()).unwrap();
+        std::fs::read(folder.path().join("far/last")).unwrap()
+    });
+    assert!(path.is_symlink());
+    assert!(std::fs::read(previous(&path)).unwrap() == contents[1] && contents[1] != contents[2]);
+    let left = |name: &str| std::fs::write(folder.path().join(name), "x").unwrap();
+    [".last.Xy.partial", "far/.last.Xy.partial"].into_iter().for_each(left);
+    remove_leftovers(&path);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert_eq!(std::fs::read_dir(folder.path().join("far")).unwrap().count(), 1);
+}
+
 #[test]
 fn a_file_of_another_kind_is_told_by_name() {
     let folder = tempfile::tempdir().unwrap();

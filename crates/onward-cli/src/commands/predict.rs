@@ -4,9 +4,9 @@ use crate::exit::Usage;
 use crate::trained::{Choice, Trained};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use onward::checkpoint::Draft;
 use onward::{Dataset, Network, Readout, Values};
 use serde::{Serialize, Serializer};
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -255,53 +255,38 @@ fn millionths(p: f32) -> f64 {
 /// Where the answer goes.
 enum Sink {
     Stdout(io::Stdout),
-    /// A pipe or a device, which cannot be replaced by a file.
-    Open(File),
-    /// A file that takes its place when it is whole.
-    Scratch(tempfile::NamedTempFile, PathBuf),
+    File(Draft),
 }
 
 impl Sink {
     fn open(output: Option<&Path>) -> io::Result<Self> {
         match output {
             None => Ok(Sink::Stdout(io::stdout())),
-            Some(path) if path.metadata().is_ok_and(|kind| !kind.is_file()) => File::create(path).map(Sink::Open),
-            Some(path) => scratch_beside(path).map(|scratch| Sink::Scratch(scratch, path.to_owned())),
+            Some(path) => Draft::at(path).map(Sink::File),
         }
     }
 
     fn finish(mut self) -> io::Result<()> {
         self.flush()?;
-        if let Sink::Scratch(scratch, path) = self {
-            scratch.as_file().sync_all()?;
-            scratch.persist(&path)?;
+        match self {
+            Sink::Stdout(_) => Ok(()),
+            Sink::File(draft) => draft.finish(),
         }
-        Ok(())
     }
-}
-
-/// An empty file with the permissions of any other new file.
-fn scratch_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Sink::Stdout(to) => to.write(bytes),
-            Sink::Open(to) => to.write(bytes),
-            Sink::Scratch(to, _) => to.write(bytes),
+            Sink::File(to) => to.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::Stdout(to) => to.flush(),
-            Sink::Open(to) => to.flush(),
-            Sink::Scratch(to, _) => to.flush(),
+            Sink::File(to) => to.flush(),
         }
     }
 }
