@@ -155,6 +155,35 @@ fn images_in_folders_below_are_found_and_named() {
 
 #[cfg(unix)]
 #[test]
+fn a_folder_that_cannot_be_read_is_left_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = trained();
+    let folder = folder.path();
+    for name in ["images/a/x.png", "images/b.png", "shut/x.png"] {
+        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        GrayImage::new(2, 1).save(folder.join(name)).unwrap();
+    }
+    let modes = |mode| {
+        for name in ["images/a", "shut"] {
+            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    modes(0o000);
+    if std::fs::read_dir(folder.join("shut")).is_ok() {
+        return; // the administrator reads everything
+    }
+    let output = finished(folder, &["predict", "run", "shut", "images", "plain.csv"]);
+    modes(0o700);
+    let [csv, said] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in ["error: shut: it could not be read", "error: images/a: it could not be read", "2 of the files"] {
+        assert!(said.contains(expected), "no {expected:?} in {said}");
+    }
+    assert!(csv.contains("images/b.png,") && csv.contains("plain.csv[2],"), "{csv}");
+}
+
+#[cfg(unix)]
+#[test]
 fn pipes_and_links_stay_what_they_are() {
     use std::os::unix::fs::{FileTypeExt, symlink};
     use std::process::Command;

@@ -33,7 +33,7 @@ pub fn read(folder: &Path) -> Result<Split> {
 fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<(Dataset, Option<String>)> {
     let (mut folders, mut empty) = (Vec::new(), Vec::new());
     for folder in shown(root)?.into_iter().filter(|path| path.is_dir()) {
-        match images_below(&folder)? {
+        match images_below(&folder, &mut Err)? {
             images if images.is_empty() => empty.push(name(&folder)),
             images => folders.push((folder, images)),
         }
@@ -71,12 +71,13 @@ fn read_classes(root: &Path, like: Option<&Dataset>) -> Result<(Dataset, Option<
 /// The images in a folder and the folders below it, by name, without what is hidden. Links to folders are not followed: they may lead back.
 ///
 /// # Errors
-/// Where a folder cannot be read.
-pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What `unread` makes of a folder that cannot be read; where it answers `Ok`, that folder is left out.
+pub fn images_below(folder: &Path, unread: &mut dyn FnMut(Error) -> Result<()>) -> Result<Vec<PathBuf>> {
     let mut images = Vec::new();
-    for path in shown(folder)? {
+    let entries = shown(folder).or_else(|error| unread(error).map(|()| Vec::new()))?;
+    for path in entries {
         if path.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
-            images.extend(images_below(&path)?);
+            images.extend(images_below(&path, unread)?);
         } else if is_image(&path) {
             images.push(path);
         }

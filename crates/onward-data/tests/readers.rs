@@ -269,7 +269,7 @@ fn folders_of_images_and_refusals() {
     assert_eq!(bytes(&on_white), [255, 224, 100]);
     let error = read_images(std::slice::from_ref(&colour), Shape::image(1, 28, 28), false).unwrap_err().to_string();
     assert!(error.contains("it is 2×3") && error.contains("expects 28×28"), "{error}");
-    let mut files = images_below(&root.join("train/cat")).unwrap();
+    let mut files = images_below(&root.join("train/cat"), &mut Err).unwrap();
     files.push(colour);
     let resized = read_images(&files, Shape::image(1, 28, 28), true).unwrap();
     assert_eq!((resized.len(), resized.shape()), (3, Shape::image(1, 28, 28)));

@@ -88,17 +88,23 @@ struct Predictor<'a> {
 
 impl Predictor<'_> {
     fn path(&mut self, path: &Path) -> Result<()> {
+        let mut unread = Vec::new();
         let images = match path.is_dir() {
-            true => onward_data::images_below(path)?,
+            true => onward_data::images_below(path, &mut |error| {
+                unread.push(error);
+                Ok(())
+            })?,
             false if onward_data::is_image(path) => vec![path.to_owned()],
             false => Vec::new(),
         };
         if images.is_empty() {
             return match onward_data::open_samples(path, self.network.shape()) {
                 Ok(data) => self.data(path, &data),
-                Err(error) => self.leave_out(&error),
+                Err(error) if unread.is_empty() => self.leave_out(&error),
+                Err(_) => unread.iter().try_for_each(|error| self.leave_out(error)),
             };
         }
+        unread.iter().try_for_each(|error| self.leave_out(error))?;
         for images in images.chunks(TOGETHER) {
             match self.read(images) {
                 Ok(data) => self.predict(data, |n| images[n].display().to_string())?,
