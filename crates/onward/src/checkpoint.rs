@@ -63,7 +63,9 @@ pub struct Info {
     pub bytes: u64,
 }
 
+// Else a checksum with a damaged name would be something unknown to pass over.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Metadata<'a> {
     version: u32,
     recipe: Cow<'a, Recipe>,

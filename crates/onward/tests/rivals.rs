@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{patterns, recipe};
+use common::{patterns, recipe, without_checksum};
 use onward::settings::{Fields, LabelPlace, LayerSettings, Normalization, OptimizerKind, Precision, Rule};
 use onward::{Dataset, Event, Flow, Network, Readout, Recipe, Shape, Trainer, Values};
 use std::collections::BTreeMap;
@@ -66,16 +66,6 @@ fn weights(network: &Network) -> Vec<(String, Vec<f64>)> {
         .collect();
     all.sort_by(|a: &(String, _), b| a.0.cmp(&b.0));
     all
-}
-
-/// A checkpoint whose tensors may be changed: its checksum is blank, as where another tool has written it.
-fn without_checksum(mut file: Vec<u8>) -> Vec<u8> {
-    let seal = br#",\"checksum\":\""#;
-    let at = file.windows(seal.len()).position(|bytes| bytes == seal).expect("checkpoints have a checksum");
-    let end = at + seal.len() + 16 + br#"\"}"#.len();
-    file[at..end].fill(b' ');
-    file[at] = b'}';
-    file
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{patterns, recipe};
+use common::{patterns, recipe, without_checksum};
 use onward::checkpoint::Info;
 use onward::negatives::{Generated, Negative, Negatives, Positive, Uniform};
 use onward::random::Random;
@@ -421,8 +421,10 @@ fn damaged_checkpoints_are_refused() {
     };
     let one_bit = replaced(&whole, "\\\"epoch\\\":1", "\\\"epoch\\\":0");
     assert!(refused(&one_bit).contains("its contents do not match its checksum"));
+    let misnamed = replaced(&whole, "\\\"checksum\\\"", "\\\"chequers\\\"");
+    assert!(refused(&misnamed).contains("unknown field `chequers`"), "{}", refused(&misnamed));
     // A file without a checksum is taken at its word: it may come from another tool.
-    let unsealed = replaced(&whole, "checksum", "chequers");
+    let unsealed = without_checksum(whole.clone());
     let edited = |from: &str, to: &str| replaced(&unsealed, from, to);
     assert!(refused(&edited("\\\"layers\\\":[8,8]", "\\\"layers\\\":[8,9]")).contains("shape [8], expected [9]"));
     assert!(refused(&edited("\\\"version\\\":1", "\\\"version\\\":7")).contains("version 7"));

@@ -17,6 +17,7 @@ use std::path::Path;
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Metadata<'a> {
     version: u32,
     settings: Cow<'a, StreamSettings>,
