@@ -5,6 +5,7 @@ use crate::settings;
 use anyhow::Result;
 use onward::settings::LabelPlace;
 use onward::{Dataset, Recipe};
+use onward_data::Kind;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
@@ -31,6 +32,8 @@ pub struct Experiment {
 
 const VALIDATION: &str = "data.validation";
 const LABEL: &str = "network.label";
+const BATCH: &str = "training.batch";
+const EPOCHS: &str = "training.epochs";
 
 impl Default for Experiment {
     fn default() -> Self {
@@ -40,7 +43,7 @@ impl Default for Experiment {
             data: Data::default(),
             paper: Paper::default(),
             recipe: Recipe::default(),
-            unset: vec![VALIDATION, LABEL],
+            unset: vec![VALIDATION, LABEL, BATCH, EPOCHS],
         }
     }
 }
@@ -188,9 +191,10 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Fits to the training samples what nobody gave: of few of them, few are held out, and no label goes where a plain
-    /// feature is, for each of those may count.
-    pub fn fit(&mut self, samples: &Dataset) {
+    /// Fits to the training samples what nobody gave. Of few of them, few are held out; no label goes where a plain feature is,
+    /// for each of those may count; and where they are somebody's own, there are ten steps in an epoch and a thousand in all, at
+    /// least: with ten epochs of a step or two, a network learns nothing.
+    pub fn fit(&mut self, samples: &Dataset, kind: Kind) {
         let unset = std::mem::take(&mut self.unset);
         if unset.contains(&VALIDATION) {
             self.data.validation = self.data.validation.min(Data::most_held_out(samples.len()));
@@ -198,6 +202,19 @@ impl Experiment {
         let label = &mut self.recipe.network.label;
         if unset.contains(&LABEL) && *label == LabelPlace::Replace && samples.shape().is_plain() {
             *label = LabelPlace::Prepend;
+        }
+        if kind.has_order() {
+            return;
+        }
+        let left = samples.len().saturating_sub(self.data.validation);
+        let used = if self.data.train > 0 { left.min(self.data.train) } else { left };
+        let training = &mut self.recipe.training;
+        if unset.contains(&BATCH) {
+            training.batch = training.batch.min(used / 10).max(2);
+        }
+        if unset.contains(&EPOCHS) {
+            let steps = (used / training.batch).max(1);
+            training.epochs = training.epochs.max(1_000_usize.div_ceil(steps) as u32);
         }
     }
 
@@ -287,15 +304,24 @@ mod tests {
     #[test]
     fn what_nobody_gave_fits_the_data() {
         let data = Dataset::new(Shape::features(2), Values::Floats(vec![0.0; 300]), vec![], vec![]).unwrap();
-        let fitted = |experiment: &Experiment| {
+        let fitted_to = |experiment: &Experiment, kind| {
             let mut experiment = experiment.clone();
-            experiment.fit(&data);
+            experiment.fit(&data, kind);
             experiment
         };
+        let fitted = |experiment: &Experiment| fitted_to(experiment, Kind::Csv);
         let open = Experiment::from_settings([("seed".into(), 3.into())]).unwrap();
         let given = open.with([(VALIDATION.into(), 100.into())]).unwrap();
         assert_eq!(fitted(&open).data.validation, 30);
         assert_eq!(fitted(&given).data.validation, 100);
+        // Of 150 samples 120 or 50 are learned from, in batches of a tenth of them.
+        let steps = |experiment: Experiment| (experiment.recipe.training.batch, experiment.recipe.training.epochs);
+        let with = |key: &str, value: i64| open.with([(key.into(), value.into())]).unwrap();
+        assert_eq!((steps(fitted(&open)), steps(fitted(&given))), ((12, 100), (5, 100)));
+        assert_eq!(steps(fitted(&with("data.train", 50))), (5, 100));
+        assert_eq!(steps(fitted(&with("training.batch", 90))), (90, 1_000));
+        assert_eq!(steps(fitted(&with("training.epochs", 3))), (12, 3));
+        assert_eq!(steps(fitted_to(&open, Kind::Idx)), (100, 10));
         assert_eq!(fitted(&open).recipe.network.label, LabelPlace::Prepend);
         let replace = open.with([(LABEL.into(), "replace".into())]).unwrap();
         assert_eq!(fitted(&replace).recipe.network.label, LabelPlace::Replace);

@@ -249,9 +249,13 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "training.epochs",
         Whole(1, 1_000_000),
-        "Visits to the whole training set; with greedy order, for each layer.",
+        "Visits to the whole training set; with greedy order, for each layer. Where it is not set, tables, arrays and folders have as many as make a thousand steps.",
     ),
-    setting("training.batch", Whole(1, 65_536), "Samples in a step."),
+    setting(
+        "training.batch",
+        Whole(1, 65_536),
+        "Samples in a step. Where it is not set, a tenth of those of a table, an array or a folder at most.",
+    ),
     setting(
         "training.order",
         Word(&["simultaneous", "greedy", "pipelined"]),

@@ -136,7 +136,7 @@ pub fn split(all: Loaded, asked: &Data) -> Result<Samples> {
 /// and parts are cut from both ends. It is the same for all seeds, so that they compare on the same samples. Sets that are
 /// published in an order, and texts, keep theirs.
 pub fn mixed(data: Dataset, kind: Kind) -> Result<Dataset> {
-    if !matches!(kind, Kind::Csv | Kind::Npy | Kind::Npz | Kind::Folder) {
+    if kind.has_order() {
         return Ok(data);
     }
     let class = |n: usize| data.labels().get(n).map_or(0, |label| *label as usize);

@@ -26,6 +26,13 @@ pub enum Kind {
     Text,
 }
 
+impl Kind {
+    /// Whether samples come in an order that is part of the data: sets that are published to be compared by, and texts.
+    pub fn has_order(self) -> bool {
+        !matches!(self, Kind::Csv | Kind::Npy | Kind::Npz | Kind::Folder)
+    }
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -130,7 +130,7 @@ pub fn start(mut experiment: Experiment, path: PathBuf, options: &Options, ranks
     ranks.check(&experiment.recipe)?;
     // Whatever can be refused is refused before there is a directory.
     let all = source::open(&experiment.data.source)?;
-    experiment.fit(&all.train);
+    experiment.fit(&all.train, all.kind);
     let samples = source::split(all, &experiment.data)?;
     memory::check(&experiment.recipe, &samples.train)?;
     let trainer = Trainer::new(experiment.recipe.clone(), &samples.train)?;
