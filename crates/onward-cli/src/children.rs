@@ -1,4 +1,4 @@
-//! Runs in processes of their own, none of which goes on without this one.
+//! Runs in processes of their own, none of which goes on without this one, unless it is killed.
 
 use crate::interrupt;
 use std::io;

@@ -229,10 +229,12 @@ impl Experiment {
         })
     }
 
-    /// Whether `other` has these settings too, whatever data has decided of it.
+    /// Whether `other` trains as this one does: has its settings, whatever data has decided of them and is told of it.
     pub fn is(&self, other: &Experiment) -> bool {
         let (mut own, other) = (self.to_table(), other.to_table());
-        for key in &self.unset {
+        let told = settings::SETTINGS.iter().map(|setting| setting.key);
+        let told = told.filter(|key| *key == "about" || key.starts_with("paper."));
+        for key in self.unset.iter().copied().chain(told) {
             settings::put(&mut own, key, settings::lookup(&other, key).expect("every setting has a value").clone());
         }
         own == other
@@ -336,6 +338,8 @@ mod tests {
         assert_eq!(again(&fitted(&open)), fitted(&open));
         assert!(open.is(&fitted(&open)) && !open.is(&fitted(&given).with([("seed".into(), 4.into())]).unwrap()));
         assert!(!given.is(&fitted(&open)));
+        let told = open.with([("about".into(), "in other words".into()), ("paper.error".into(), 3.0.into())]).unwrap();
+        assert!(open.is(&told) && told != open);
     }
 
     #[test]

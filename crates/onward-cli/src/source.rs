@@ -2,6 +2,8 @@
 
 use crate::exit::Usage;
 use crate::experiment::{Data, Experiment};
+use crate::provenance::Provenance;
+use crate::run_dir::RunDir;
 use crate::settings::nearest;
 use anyhow::Result;
 use onward::Dataset;
@@ -9,7 +11,6 @@ use onward::random::stream;
 use onward_data::{Kind, Loaded};
 use rand::seq::SliceRandom;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::Path;
 
 /// The samples of an experiment.
@@ -93,7 +94,15 @@ pub fn check_of_run(run: &Path, experiment: &Experiment) -> Result<()> {
 /// As [`check_of_run`] and [`samples`].
 pub fn samples_of_run(run: &Path, experiment: &Experiment) -> Result<Samples> {
     check_of_run(run, experiment)?;
-    samples(experiment)
+    let (all, asked) = (open(&experiment.data.source)?, &experiment.data);
+    // Older runs have samples as they lie in the file.
+    if let Some(then) = RunDir::provenance(run)?.last().filter(|_| !all.kind.has_order()) {
+        let older = cut(all.train.clone(), all.test.clone(), asked)?;
+        if Provenance::here(&older).data == then.data {
+            return Ok(older);
+        }
+    }
+    split(all, asked)
 }
 
 /// The samples that an experiment asks for.
@@ -109,9 +118,21 @@ pub fn samples(experiment: &Experiment) -> Result<Samples> {
 /// # Errors
 /// A [`Usage`] where there are too few.
 pub fn split(all: Loaded, asked: &Data) -> Result<Samples> {
-    let Data { source, train: limit, validation: held_out } = asked;
     let Loaded { train: all, test, kind, .. } = all;
-    let all = mixed(all, kind)?;
+    let classes = classes_of(&all);
+    let samples = cut(mixed(all, kind)?, test, asked)?;
+    // What follows a symbol is no class that each part should have.
+    if kind != Kind::Text {
+        for (which, part) in [("training", Some(&samples.train)), ("validation", samples.validation.as_ref())] {
+            part.iter().for_each(|part| warn_of_missing(&asked.source, which, &classes, part));
+        }
+    }
+    Ok(samples)
+}
+
+/// The last samples to validate on, and the first ones to train on.
+fn cut(all: Dataset, test: Option<Dataset>, asked: &Data) -> Result<Samples> {
+    let Data { source, train: limit, validation: held_out } = asked;
     let Some(rest) = all.len().checked_sub(*held_out).filter(|rest| *rest > 0) else {
         let have = all.len();
         return Err(Usage(format!(
@@ -122,12 +143,6 @@ pub fn split(all: Loaded, asked: &Data) -> Result<Samples> {
         .into());
     };
     let take = if *limit == 0 { rest } else { rest.min(*limit) };
-    // What follows a symbol is no class that each part should have.
-    if kind != Kind::Text {
-        for (which, part) in [("training", 0..take), ("validation", rest..all.len())] {
-            warn_of_missing(source, which, &all, part);
-        }
-    }
     let validation = if *held_out > 0 { Some(all.slice(rest..all.len())?) } else { None };
     Ok(Samples { train: if take == all.len() { all } else { all.slice(0..take)? }, validation, test })
 }
@@ -156,12 +171,15 @@ pub fn mixed(data: Dataset, kind: Kind) -> Result<Dataset> {
     Ok(data.select(&places.into_iter().map(|(_, n)| n).collect::<Vec<_>>())?)
 }
 
-/// Says which classes of the data a part of it has no sample of.
-fn warn_of_missing(source: &str, which: &str, all: &Dataset, part: Range<usize>) {
-    let found = |labels: &[u32]| labels.iter().copied().collect::<BTreeSet<u32>>();
-    let Some(labels) = all.labels().get(part).filter(|labels| !labels.is_empty()) else { return };
-    let (all_found, part_found) = (found(all.labels()), found(labels));
-    let missing: Vec<&str> = all_found.difference(&part_found).map(|class| &*all.classes()[*class as usize]).collect();
+/// The classes that there are samples of.
+fn classes_of(data: &Dataset) -> BTreeSet<u32> {
+    data.labels().iter().copied().collect()
+}
+
+/// Says which of these classes a part of the data has no sample of.
+fn warn_of_missing(source: &str, which: &str, classes: &BTreeSet<u32>, part: &Dataset) {
+    let missing =
+        classes.difference(&classes_of(part)).map(|class| &*part.classes()[*class as usize]).collect::<Vec<_>>();
     let named = missing[..missing.len().min(MOST_NAMED)].join(", ");
     match missing.len() {
         0 => {}
@@ -211,6 +229,25 @@ mod tests {
         let mut values = values.clone();
         values.sort_by(f32::total_cmp);
         assert_eq!(Values::Floats(values), *sorted(&[3, 7]).values());
+    }
+
+    #[test]
+    fn older_runs_have_their_samples_as_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("t.csv");
+        let rows: String = (0..30).map(|n| format!("{n},{}\n", ["a", "b", "c"][n / 10])).collect();
+        std::fs::write(&table, rows).unwrap();
+        let given = [("data.source", (*table.to_string_lossy()).into()), ("data.validation", 5.into())];
+        let experiment = Experiment::from_settings(given.map(|(key, value)| (key.to_owned(), value))).unwrap();
+        let labels = |samples: Samples| samples.validation.unwrap().labels().to_vec();
+        let now = samples(&experiment).unwrap();
+        let older = cut(open(&experiment.data.source).unwrap().train, None, &experiment.data).unwrap();
+        for (samples, expected) in [(&now, None), (&older, Some(vec![2; 5]))] {
+            let provenance = serde_json::to_string(&[Provenance::here(samples)]).unwrap();
+            std::fs::write(folder.path().join(Provenance::FILE), provenance).unwrap();
+            let found = labels(samples_of_run(folder.path(), &experiment).unwrap());
+            assert_eq!(found == [2; 5], expected.is_some(), "{found:?}");
+        }
     }
 
     #[test]

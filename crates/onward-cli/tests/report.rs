@@ -58,7 +58,7 @@ fn a_run_leaves_a_page_that_needs_nothing_else() {
     ] {
         assert!(page.contains(&format!("<h2>{heading}</h2>")), "no {heading:?}");
     }
-    assert!(page.contains("Finished after 2 epochs.") && page.contains("test error, one-pass"));
+    assert!(page.contains("Finished after 2 epochs. Data: mnist.") && page.contains("test error, one-pass"));
     // Three of error and loss, one a layer, two epochs of one a layer, five on how the layers do.
     assert_eq!(count(&page, "<svg"), 3 + 2 + 2 * 2 + 5);
     assert_eq!(count(&page, "class=\"frame\""), 2);

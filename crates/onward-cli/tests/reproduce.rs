@@ -26,4 +26,12 @@ fn only_runs_of_the_experiment_itself_are_told_of() {
         assert!(line.is_some_and(|line| !line.contains('±')), "{said}");
         assert_eq!(said.contains("Trained for"), !again, "{said}");
     }
+    // What it is told in is none of its settings.
+    std::fs::write(folder.join("tiny.toml"), format!("about = \"anew\"\n{text}")).unwrap();
+    assert!(!out(folder, &[&reproduce[..], &["--out=new"]].concat()).contains("Trained for"));
+    // Another one of the same name is not a second seed.
+    std::fs::write(folder.join("other.toml"), text.replace("16, 16", "8, 8")).unwrap();
+    let output = finished(folder, &[&reproduce[..], &["other.toml", "--out=both"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("both/tiny-1: a run with other settings is here"), "{error}");
 }

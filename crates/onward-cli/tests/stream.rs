@@ -386,6 +386,30 @@ fn a_file_is_known_again_from_any_folder() {
     let from = folder.join("s.csv").canonicalize().unwrap();
     let said = format!("s.csv: read from its start; what was learned before came from {}\n", from.display());
     assert!(stderr.starts_with(&said), "{stderr}");
+    // Moved together with its checkpoint.
+    let moved = folder.join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    out(folder, &["s.csv", "--checkpoint=d", "--limit=60"]);
+    for name in ["s.csv", "d"] {
+        std::fs::rename(folder.join(name), moved.join(name)).unwrap();
+    }
+    let (lines, stderr) = out(&moved, &["s.csv", "--resume=d"]);
+    assert!(lines.len() == 40 && stderr.starts_with("s.csv: its first 60 records were learned before"), "{stderr}");
+}
+
+/// A link names the checkpoint that it leads to: the lock and the one before lie beside that.
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_checkpoint_is_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    put(folder, "s.csv", csv(0..60));
+    std::fs::create_dir(folder.join("far")).unwrap();
+    out(folder, &["s.csv", "--checkpoint=far/c", "--limit=20"]);
+    std::os::unix::fs::symlink("far/c", folder.join("link")).unwrap();
+    out(folder, &["s.csv", "--resume=link"]);
+    assert!(folder.join("link").is_symlink() && folder.join("far/c.previous").exists());
+    assert!(!folder.join("link.previous").exists());
 }
 
 /// What comes out of a pipe is gone; what comes next is new.

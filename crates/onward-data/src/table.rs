@@ -32,7 +32,11 @@ pub fn read(path: &Path, features: Option<usize>) -> Result<Dataset> {
             label_column = named.or((features != Some(width)).then(|| width - 1));
             // A number that is missing is no name.
             let is_name = |field: &str| field.parse::<f32>().is_err() && !is_missing(field);
-            let is_header = record.iter().enumerate().any(|(c, field)| Some(c) != label_column && is_name(field));
+            // As a table with numbered columns has it that was written with its row names.
+            let is_numbered = record.get(0) == Some("")
+                && record.iter().skip(1).enumerate().all(|(n, field)| *field == n.to_string());
+            let is_header =
+                is_numbered || record.iter().enumerate().any(|(c, field)| Some(c) != label_column && is_name(field));
             if is_header || named.is_some() {
                 continue;
             }

@@ -157,6 +157,8 @@ fn csv_files_and_refusals() {
     let last = open(&put(&folder, "last.csv", "1, 2, 10\n3, 4, 9\n5, 6, 10\n")).unwrap().train;
     assert_eq!((last.classes(), last.labels()), (&["9".to_string(), "10".into()][..], &[1, 0, 1][..]));
 
+    let numbered = open(&put(&folder, "numbered.csv", ",0,1,2\n0,5.5,3,a\n1,4,3.5,b\n")).unwrap().train;
+    assert_eq!((numbered.len(), numbered.shape().len(), numbered.classes().len()), (2, 3, 2));
     refused(&put(&folder, "missing.csv", "5.1,?,1.4,a\n4.9,3.0,1.4,b\n"), "line 1, column 2: found \"?\"");
     refused(&put(&folder, "unlabelled.csv", "x,label\n1,a\n2, \n"), "line 3, column 2: found no label");
     refused(&put(&folder, "headless.csv", "1,\n2,a\n"), "line 1, column 2: found no label");

@@ -466,10 +466,13 @@ pub(crate) fn build_stages(
     Ok(stages)
 }
 
+/// Numbers that layers may take in memory besides their parameters: a gigabyte.
+const MOST_BESIDES: usize = 1 << 28;
+
 /// The hidden layers of a recipe for samples of `shape` with `classes` classes, before they are built.
 ///
 /// # Errors
-/// [`Error::Setting`] where a layer does not fit what is below it.
+/// [`Error::Setting`] where a layer does not fit what is below it, or layers would take much memory that is none of their parameters.
 pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> {
     let label = if recipe.network.label == LabelPlace::Prepend { vec![Source::Whole(classes)] } else { Vec::new() };
     let mut sources = [label, vec![Source::Planes(shape)]].concat();
@@ -490,6 +493,17 @@ pub fn plan(recipe: &Recipe, shape: Shape, classes: usize) -> Result<Vec<Plan>> 
             };
             plans[l].sources.push(above);
         }
+    }
+    // A few words of a recipe, which may come from a file, ask for any amount of memory that is no parameter.
+    let besides = plans.iter().map(Plan::besides).fold(0, usize::saturating_add);
+    if besides > MOST_BESIDES {
+        return Err(Error::setting(
+            "network.layers",
+            format!(
+                "random boxes, and the fields of local and convolution layers, take {besides} numbers in memory, expected at most \
+                 {MOST_BESIDES}: make them, or what they see, smaller"
+            ),
+        ));
     }
     Ok(plans)
 }

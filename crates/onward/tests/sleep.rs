@@ -112,6 +112,30 @@ fn windows_start_anew_one_after_another() {
     }
     // Strings of 90 symbols, all begun at once, and then anew in turns.
     assert_eq!(started, [(0, 0), (0, 1), (0, 2), (30, 2), (60, 1), (90, 0), (120, 2), (150, 1)]);
+    // And where nobody asks.
+    let (mut alone, mut begun) = (Generated::new(true), Vec::new());
+    for step in 0..=150 {
+        let windows = alone.draw(&positive, &mut random).inputs.unwrap();
+        let windows = windows.chunks_exact(SHAPE.len()).enumerate();
+        begun.extend(windows.filter(|(n, window)| *window == batch.sample(*n)).map(|(n, _)| (step, n)));
+    }
+    assert_eq!(begun, started);
+}
+
+#[test]
+fn a_window_is_remembered_for_each_sample_of_a_batch() {
+    let data = text(900);
+    let mut recipe = sleeper();
+    recipe.training.epochs = 1;
+    let each = recipe.training.batch * SHAPE.len();
+    let mut trainer = Trainer::new(recipe, &data).unwrap();
+    trainer.fit(&data, &mut |_: Event<'_>, _: &Trainer| Flow::Continue).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    trainer.save(&path, &Default::default()).unwrap();
+    let file = std::fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(tensors.tensor("training.negatives.windows").unwrap().shape(), [each]);
 }
 
 #[test]

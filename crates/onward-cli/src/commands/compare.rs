@@ -251,10 +251,7 @@ fn train(experiment: &Experiment, path: &Path, args: &Args, name: &str) -> Resul
     let file = path.with_extension("toml");
     let document = experiment.document();
     if path.exists() {
-        if std::fs::read_to_string(&file).ok().as_deref() != Some(&document) {
-            let problem = format!("{}: a run with other settings is here; give another --out", path.display());
-            return Err(Usage(problem).into());
-        }
+        RunDir::refuse_other(path, experiment)?;
         if RunDir::summary(path)?.is_some() {
             return Ok(());
         }

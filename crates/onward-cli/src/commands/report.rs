@@ -1,6 +1,7 @@
 //! `onward report`: a run as a page to look at, or several runs compared.
 
 use crate::experiment::Experiment;
+use crate::provenance::Provenance;
 use crate::report::compare::{self, Comparison};
 use crate::report::mistakes::Judged;
 use crate::report::{Report, Status};
@@ -68,6 +69,11 @@ fn page(path: &Path) -> Result<(PathBuf, String)> {
     let network = trained.network(false)?;
     let experiment = Experiment::read(&run.join("experiment.toml"))?;
     let samples = samples_of_run(run, &experiment)?;
+    let source = &experiment.data.source;
+    let then = RunDir::provenance(run)?.pop();
+    if let Some(problem) = then.and_then(|then| Provenance::here(&samples).other_data(&then, source)) {
+        eprintln!("warning: {}: {problem}", run.display());
+    }
     let epochs = trained.info()?.position.map_or(u32::MAX, |position| position.epoch);
     let summary = RunDir::summary(run)?;
     let status = match &summary {

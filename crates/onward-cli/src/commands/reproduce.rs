@@ -80,6 +80,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     for (experiment, path) in runs {
+        // Another of the same name may just have been trained here.
+        RunDir::refuse_other(&path, &experiment)?;
         summaries.push(match RunDir::summary(&path)? {
             // Done before: a long reproduction may be stopped and started again.
             Some(summary) => summary,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Flags of `onward stream`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A file of records, or - for standard input.
     #[arg(default_value = "-", conflicts_with = "listen")]
@@ -235,6 +235,12 @@ fn lock(path: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
+/// Where a file really lies, for a symbolic link; else the path as it is.
+fn real(path: &Path) -> PathBuf {
+    let real = path.is_symlink().then(|| path.canonicalize().ok()).flatten();
+    real.unwrap_or_else(|| path.to_owned())
+}
+
 /// A path by which a file is known again, whatever it is called and wherever that is done.
 fn whole(path: &Path) -> String {
     path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
@@ -270,6 +276,9 @@ fn check_place(path: &Path, args: &Args) -> Result<()> {
 
 /// Learns until the stream ends.
 pub fn run(args: &Args) -> Result<()> {
+    // By one name, whoever writes it: locks and the checkpoint before lie beside it.
+    let [checkpoint, resume] = [&args.checkpoint, &args.resume].map(|path| path.as_deref().map(real));
+    let args = &Args { checkpoint, resume, ..args.clone() };
     if !(0.001..=1e6).contains(&args.stall) {
         return Err(Usage(format!("--stall {}: expected 0.001 to 1,000,000", args.stall)).into());
     }
@@ -302,6 +311,7 @@ pub fn run(args: &Args) -> Result<()> {
     stream.input.clone_from(&feed.name);
     let is_file = args.listen.is_none() && args.input != Path::new("-");
     stream.source = if is_file { whole(&args.input) } else { feed.name.clone() };
+    stream.typed = args.input.to_string_lossy().into_owned();
     let format = stream.reading.format(&args.input)?;
     let columns = stream.reading.columns(stream.labels, &stream.features);
     let mut records = Records::new(stream.input.clone(), feed, format, columns);
@@ -440,6 +450,8 @@ struct Stream {
     input: String,
     /// The same in checkpoints: a file by its [`whole`] path.
     source: String,
+    /// And as it was typed.
+    typed: String,
     /// Lines or frames read from there.
     position: u64,
     /// Records whose label has yet to come.
@@ -543,6 +555,7 @@ impl Stream {
             frozen: args.frozen,
             input: String::new(),
             source: String::new(),
+            typed: String::new(),
             position: 0,
             waiting: VecDeque::new(),
             verdict: Verdict::default(),
@@ -574,6 +587,7 @@ impl Stream {
         self.waiting = serde_json::from_str(note("waiting")?).with_context(damaged)?;
         self.tally = serde_json::from_str(note("tally")?).with_context(damaged)?;
         self.source.clone_from(note("input")?);
+        self.typed = notes.get("typed").cloned().unwrap_or_default();
         let position: u64 = note("position")?.parse().with_context(damaged)?;
         check_delay(self.reading.delay, self.settings.memory)?;
         if self.waiting.len() > self.settings.memory {
@@ -604,10 +618,11 @@ impl Stream {
     }
 
     /// How many records of `input` were learned before, of the `position` read so far; said, where there is a choice: what comes
-    /// from elsewhere than a file, comes once.
+    /// from elsewhere than a file, comes once. A file may have moved together with its checkpoint.
     fn skip_of(&self, input: &Path, position: u64) -> u64 {
-        let name = input.display();
-        match whole(input) == whole(Path::new(&self.source)) {
+        let (name, source) = (input.display(), Path::new(&self.source));
+        let moved = !source.exists() && input == Path::new(&self.typed);
+        match moved || whole(input) == whole(source) {
             _ if input == Path::new("-") || !input.is_file() => 0,
             true => {
                 eprintln!("{name}: its first {} records were learned before and are passed over", grouped(position));
@@ -831,6 +846,7 @@ impl Stream {
             ("waiting".to_owned(), serde_json::to_string(&self.waiting)?),
             ("tally".to_owned(), serde_json::to_string(&self.tally)?),
             ("input".to_owned(), self.source.clone()),
+            ("typed".to_owned(), self.typed.clone()),
             ("position".to_owned(), self.position.to_string()),
         ]);
         learner.save(path, &notes)?;

@@ -50,7 +50,8 @@ const EXAMPLE: &str = "\
 A file such as this one trains 2 x 4 combinations, each with three seeds:
 
   experiment = \"default-small\"       # what is varied: an experiment or a file
-  seeds = 3                          # how many, or a list: [7, 8, 9]
+  seeds = 3                          # how many, or a list: [7, 8, 9]; else
+                                     # the experiment's own
   draws = 4                          # random values for each combination
 
   [set]                              # settings that are the same for all

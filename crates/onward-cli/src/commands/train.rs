@@ -41,7 +41,7 @@ pub struct Args {
     /// Decides every random draw (seed).
     #[arg(long, conflicts_with = "resume")]
     seed: Option<u32>,
-    /// Use only the first N training samples (data.train).
+    /// Use only N training samples (data.train).
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     limit: Option<u32>,
     /// What to train on (data.source): a name that `onward data` lists, a file, or a folder.

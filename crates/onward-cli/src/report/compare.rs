@@ -43,34 +43,20 @@ const SIGNIFICANT: f64 = 0.05;
 impl Comparison {
     /// Groups the runs, in the order in which they are named.
     pub fn new(runs: Vec<Run>) -> Self {
+        let (groups, left_out) = by_settings(runs);
         // A run that had no test samples has a summary without test errors.
         let tested = |run: &Run| run.summary.as_ref().is_some_and(|summary| !summary.test_error.is_empty());
-        let tested = runs.iter().all(tested);
-        Self::by(runs, tested)
+        let tested = groups.iter().flat_map(|group| &group.runs).all(tested);
+        Self::by(groups, left_out, tested)
     }
 
     /// The same by the last validation errors, whether the test errors are known or not.
     pub fn validated(runs: Vec<Run>) -> Self {
-        Self::by(runs, false)
+        let (groups, left_out) = by_settings(runs);
+        Self::by(groups, left_out, false)
     }
 
-    fn by(runs: Vec<Run>, tested: bool) -> Self {
-        let (mut groups, mut left_out) = (Vec::<Group>::new(), Vec::new());
-        for run in runs {
-            let Some(group) = groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) else {
-                groups.push(Group { name: String::new(), runs: vec![run] });
-                continue;
-            };
-            // The same draws once more tell nothing of luck.
-            match group.runs.iter().find(|other| other.experiment.recipe.seed == run.experiment.recipe.seed) {
-                Some(other) => {
-                    let (run, other) = (run.path.display(), other.path.display());
-                    left_out.push(format!("{run}: left out; {other} has the same settings and the same seed."));
-                }
-                None => group.runs.push(run),
-            }
-        }
-        name(&mut groups);
+    fn by(groups: Vec<Group>, left_out: Vec<String>, tested: bool) -> Self {
         let errors = groups.iter().flat_map(|group| group.runs.iter().map(|run| run.errors(tested)));
         let readouts: BTreeSet<Readout> = errors.flat_map(|errors| errors.into_keys().collect::<Vec<_>>()).collect();
         Comparison { groups, readouts: readouts.into_iter().collect(), left_out, tested }
@@ -281,6 +267,30 @@ fn differing(groups: &[Group]) -> Vec<&'static str> {
     keys.filter(|key| tables.iter().any(|table| lookup(table, key) != lookup(&tables[0], key))).collect()
 }
 
+/// Runs by their settings, in the order in which they are named, and which were left out of them: of each seed one stays, rather
+/// one that has finished, for the same draws once more tell nothing of luck.
+fn by_settings(runs: Vec<Run>) -> (Vec<Group>, Vec<String>) {
+    let (mut groups, mut left_out) = (Vec::<Group>::new(), Vec::new());
+    for mut run in runs {
+        let Some(group) = groups.iter_mut().find(|group| same(&group.runs[0].experiment, &run.experiment)) else {
+            groups.push(Group { name: String::new(), runs: vec![run] });
+            continue;
+        };
+        match group.runs.iter_mut().find(|other| other.experiment.recipe.seed == run.experiment.recipe.seed) {
+            Some(other) => {
+                if other.summary.is_none() && run.summary.is_some() {
+                    std::mem::swap(other, &mut run);
+                }
+                let (run, other) = (run.path.display(), other.path.display());
+                left_out.push(format!("{run}: left out; {other} has the same settings and the same seed."));
+            }
+            None => group.runs.push(run),
+        }
+    }
+    name(&mut groups);
+    (groups, left_out)
+}
+
 /// Names the groups by their experiments; where these do not tell them apart, by the settings in which they differ, or at
 /// last by number.
 fn name(groups: &mut [Group]) {
@@ -380,6 +390,15 @@ mod tests {
             assert!(text.contains(expected), "{text}");
         }
         assert!(comparison.html().contains("<h1>2 runs compared</h1>") && comparison.html().contains("a/: left out"));
+    }
+
+    #[test]
+    fn of_a_seed_the_run_that_has_finished_stays() {
+        let summary = include_str!("../../../../results/default-1.json");
+        let finished = Run { summary: Some(serde_json::from_str(summary).unwrap()), ..run("b", 1, 100, 3.0) };
+        let text = Comparison::new(vec![run("a", 1, 100, 2.0), finished]).text();
+        assert!(text.contains("\na: left out; b has the same settings and the same seed.\n"), "{text}");
+        assert!(text.contains("test error"), "{text}");
     }
 
     #[test]

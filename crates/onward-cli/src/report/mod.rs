@@ -57,7 +57,7 @@ pub enum Status {
 impl Report<'_> {
     /// The page.
     pub fn html(&self) -> String {
-        let Experiment { name, about, recipe, .. } = self.experiment;
+        let Experiment { name, about, data, recipe, .. } = self.experiment;
         let seed = recipe.seed.0;
         let epochs = self.metrics.last().map_or(0, |last| last.epoch.epoch);
         let status = match self.status {
@@ -70,10 +70,11 @@ impl Report<'_> {
             Status::Finished => format!("Finished after {epochs} epochs."),
         };
         let mut body = format!(
-            "<h1>{}, seed {seed}</h1>\n<p>{}</p>\n<p class=\"soft\">{} {}</p>\n",
+            "<h1>{}, seed {seed}</h1>\n<p>{}</p>\n<p class=\"soft\">{} Data: {}. {}</p>\n",
             escape(name),
             escape(about),
             escape(&status),
+            escape(&data.source),
             escape(self.path)
         );
         body.push_str(&self.tiles());

@@ -177,6 +177,17 @@ impl FewChannels {
             && here > used(shape.channels, WIDTH)
     }
 
+    /// Numbers that such a layer's weights take, those beyond the edges too.
+    pub(super) fn numbers(fields: &Fields, sources: &[Source], shape: Shape) -> usize {
+        let taps = |source: &Source| match strides(source) {
+            Some((map, _)) => window(source, fields).0.pow(2).saturating_mul(map.channels),
+            None => source.len(),
+        };
+        let taps = sources.iter().map(taps).fold(0, usize::saturating_add);
+        let panels = [shape.height, shape.width.div_ceil(LOCATIONS), shape.channels.div_ceil(CHANNELS), WIDTH];
+        panels.into_iter().fold(taps, usize::saturating_mul)
+    }
+
     /// A layer with `N(0, 1)/sqrt(what a unit sees)` as weights; `shape` is the map of its activity, `bf16` whether its
     /// products are of bf16 numbers, where the processor has instructions for them.
     pub fn new(fields: &Fields, sources: &[Source], shape: Shape, bf16: bool, random: &mut Random) -> Self {

@@ -254,19 +254,23 @@ impl Plan {
         }
     }
 
-    /// About how many numbers it will take that no checkpoint holds: the weights of a random box, and where each location of a
-    /// convolution finds what it sees.
-    pub(crate) fn unstored(&self) -> usize {
+    /// About how many numbers it will take in memory besides its parameters: the weights of a random box, where each location
+    /// finds what it sees, and what lies beyond the edges where locations are computed side by side.
+    pub(crate) fn besides(&self) -> usize {
+        let product = |factors: &[usize]| factors.iter().fold(1, |product: usize, n| product.saturating_mul(*n));
+        let sum = |of: &dyn Fn(&Source) -> usize| self.sources.iter().map(of).fold(0, usize::saturating_add);
         match &self.settings {
-            LayerSettings::BlackBox(BlackBoxSettings::Random) => self.inputs().saturating_mul(self.inputs()),
-            LayerSettings::Conv(fields) => {
-                let lines = |source: &Source| match source {
+            LayerSettings::BlackBox(BlackBoxSettings::Random) => product(&[self.inputs(); 2]),
+            LayerSettings::Local(fields) if FewChannels::suits(fields, &self.sources, self.shape) => {
+                FewChannels::numbers(fields, &self.sources, self.shape)
+            }
+            LayerSettings::Local(fields) | LayerSettings::Conv(fields) => {
+                let runs = sum(&|source| match source {
                     Source::Whole(_) => 1,
-                    Source::Planes(shape) => fields.field * shape.channels,
-                    Source::Locations(_) | Source::Above(..) => fields.field,
-                };
-                let runs = self.sources.iter().map(lines).fold(0, usize::saturating_add);
-                self.units().0.saturating_mul(runs).saturating_mul(size_of::<fields::Run>() / size_of::<f32>())
+                    Source::Planes(shape) => product(&[fields.field.min(shape.height), shape.channels]),
+                    Source::Locations(shape) | Source::Above(shape, _) => fields.field.min(shape.height),
+                });
+                product(&[self.units().0, runs, size_of::<fields::Run>() / size_of::<f32>()])
             }
             _ => 0,
         }

@@ -20,6 +20,8 @@ pub struct Generated {
     taken: u64,
     /// Whether labels go in.
     labels: bool,
+    /// Whether the next draw has been asked for its windows.
+    asked: bool,
 }
 
 impl Generated {
@@ -44,14 +46,15 @@ impl Negatives for Generated {
                 window.copy_from_slice(positive.batch.sample(n));
             }
         }
-        self.windows = windows.clone();
+        (self.windows, self.asked) = (windows.clone(), true);
         Some(windows)
     }
 
     fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
         let (size, classes) = (positive.shape.len(), positive.classes);
-        if self.windows.len() != positive.batch.len() * size {
-            self.ask(positive); // for nobody has
+        if !std::mem::take(&mut self.asked) {
+            self.ask(positive);
+            self.asked = false;
         }
         let asked = self.windows.clone();
         let unsure = vec![1.0 / classes as f32; asked.len() / size * classes];

@@ -26,12 +26,12 @@ use std::fmt::Debug;
 /// Put in one of your own by implementing this trait and handing it to
 /// [`Trainer::set_negatives`](crate::Trainer::set_negatives); `examples/own_negatives.rs` shows how.
 pub trait Negatives: Debug + Send {
-    /// A negative sample for each of the batch: as many labels, inputs or contexts as it has samples.
+    /// A negative sample for each of the batch.
     fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative;
 
     /// Inputs `(B, shape)` that the net shall predict a class for before [`Negatives::draw`], which then finds its
-    /// [`Positive::answers`]. Nobody asks where a prediction would not be there in time: in recurrent networks, in pipelines, and
-    /// with `negatives.delay`; `draw` then finds no answers.
+    /// [`Positive::answers`]. In recurrent networks and in pipelines nobody asks, and with `negatives.delay` there is
+    /// no answer in time: `draw` then finds none.
     fn ask(&mut self, positive: &Positive<'_>) -> Option<Vec<f32>> {
         let _ = positive;
         None

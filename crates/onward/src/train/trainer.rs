@@ -194,6 +194,9 @@ impl Trainer {
         if !totals.fits(&expected) {
             return Err("its sums over the current epoch belong to other layers".into());
         }
+        if position.step_of_epoch > position.step {
+            return Err(format!("it is at step {} of an epoch, of {} in all", position.step_of_epoch, position.step));
+        }
         if position.epoch > self.epochs() {
             return Err(format!("it is at epoch {} of {}", position.epoch, self.epochs()));
         }

@@ -72,7 +72,7 @@ impl Costs {
         let recipe = trainer.recipe();
         let (batch, four) = (recipe.training.batch as f64, size_of::<f32>() as f64);
         let reads: Vec<usize> = network.head().map_or(Vec::new(), |head| head.parts().map(|(l, _)| l).collect());
-        let neutral = if reads.is_empty() || network.label_width() == 0 { 0.0 } else { 1.0 };
+        let neutral = if reads.is_empty() || network.positives_are_neutral() { 0.0 } else { 1.0 };
         let of_head = network.head().map_or(0, |head| head.parts().map(|(_, layer)| layer.gradient_len()).sum()) as f64;
         let items = occupancy.items.iter().enumerate().map(|(l, seconds)| {
             let width = network.stages().get(l).map_or(0, |stage| stage.layer.outputs()) as f64;
