@@ -232,8 +232,7 @@ impl Experiment {
     /// Whether `other` trains as this one does: has its settings, whatever data has decided of them and is told of it.
     pub fn is(&self, other: &Experiment) -> bool {
         let (mut own, other) = (self.to_table(), other.to_table());
-        let told = settings::SETTINGS.iter().map(|setting| setting.key);
-        let told = told.filter(|key| *key == "about" || key.starts_with("paper."));
+        let told = settings::SETTINGS.iter().map(|setting| setting.key).filter(|key| settings::tells(key));
         for key in self.unset.iter().copied().chain(told) {
             settings::put(&mut own, key, settings::lookup(&other, key).expect("every setting has a value").clone());
         }

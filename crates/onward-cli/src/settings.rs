@@ -554,6 +554,11 @@ pub fn nearest<'a>(found: &str, words: impl Iterator<Item = &'a str>) -> Option<
     scored.filter(|(score, _)| *score > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
 }
 
+/// Whether a setting only tells of an experiment, and changes nothing in it.
+pub fn tells(key: &str) -> bool {
+    key == "about" || key.starts_with("paper.")
+}
+
 /// An experiment's values as a file, every setting with its range and meaning; those in `unset` as comments.
 pub fn document(values: &Table, unset: &[&str]) -> String {
     let mut text = String::new();

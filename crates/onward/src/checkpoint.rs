@@ -14,8 +14,8 @@
 
 use crate::dataset::Shape;
 use crate::error::{Error, Result};
-use crate::network::{Network, plan};
-use crate::settings::{ObjectiveSettings, Recipe, Rule};
+use crate::network::{Network, first_read, has_scores, plan};
+use crate::settings::Recipe;
 use crate::tensor::{Numbers, Tensor, Tensors};
 use crate::train::{Position, Totals, Trainer};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -244,27 +244,18 @@ impl File {
             }
             Err(Error::Data(format!("{what} has {expected} parameters, but the file holds {found} numbers for it")))
         };
-        let learners = plans.iter().filter(|plan| plan.learns()).count();
-        let mut skipped = recipe.readout.skip.min(learners.saturating_sub(1));
+        let learners = (0..plans.len()).filter(|l| plans[*l].learns());
+        let first = first_read(recipe, learners);
         for (l, plan) in plans.iter().enumerate() {
             let units = plan.shape.len();
             Tensors(&self.tensors).f32(&format!("layers.{l}.peer.mean"), &[units])?;
             holds(format!("layers.{l}."), format!("layer {l}, with samples of {shape},"), plan.parameters())?;
-            if !plan.learns() {
-                continue;
-            }
-            if recipe.objective == ObjectiveSettings::MonoForward && recipe.rule == Rule::ForwardForward {
+            if has_scores(recipe, plan) {
                 holds(format!("scores.{l}."), format!("layer {l}'s scores of {classes} classes"), units * classes)?;
             }
-            match skipped {
-                0 if recipe.head.enabled => {
-                    holds(
-                        format!("head.{l}."),
-                        format!("the head's part for layer {l} and {classes} classes"),
-                        units * classes,
-                    )?;
-                }
-                _ => skipped = skipped.saturating_sub(1),
+            if recipe.head.enabled && plan.learns() && l >= first {
+                let what = format!("the head's part for layer {l} and {classes} classes");
+                holds(format!("head.{l}."), what, units * classes)?;
             }
         }
         Ok(())

@@ -218,8 +218,7 @@ impl Network {
 
     /// The first layer that readouts look at; of those that learn, the `readout.skip` lowest are passed over.
     pub fn first_read(&self) -> usize {
-        let learning: Vec<usize> = self.learners().collect();
-        learning[self.recipe.readout.skip.min(learning.len() - 1)]
+        first_read(&self.recipe, self.learners())
     }
 
     /// The layers that learn, which black boxes do not.
@@ -417,6 +416,18 @@ fn goodness(recipe: &Recipe, classes: usize) -> GoodnessSettings {
     GoodnessSettings { groups, ..recipe.goodness.clone() }
 }
 
+/// The first layer that readouts look at, of those that learn.
+pub(crate) fn first_read(recipe: &Recipe, learners: impl Iterator<Item = usize>) -> usize {
+    let learners: Vec<usize> = learners.collect();
+    learners[recipe.readout.skip.min(learners.len() - 1)]
+}
+
+/// Whether a layer tells the label by a matrix of its own.
+pub(crate) fn has_scores(recipe: &Recipe, plan: &Plan) -> bool {
+    let mono = recipe.rule == Rule::ForwardForward && recipe.objective == ObjectiveSettings::MonoForward;
+    mono && plan.learns()
+}
+
 /// Some of a recipe's layers with their initial weights, for data of so many classes.
 ///
 /// # Errors
@@ -427,7 +438,6 @@ pub(crate) fn build_stages(
     classes: usize,
     layers: Range<usize>,
 ) -> Result<Vec<Stage>> {
-    let by_class = recipe.rule == Rule::ForwardForward && recipe.objective.by_class();
     let goodness = goodness(recipe, classes);
     let activation = match recipe.network.activation {
         ActivationKind::Relu => Activation::Relu,
@@ -445,8 +455,7 @@ pub(crate) fn build_stages(
                 false => Error::setting("objective.kind", format!("{parts} equal groups, one for each class")),
             });
         }
-        let mono = by_class && recipe.objective == ObjectiveSettings::MonoForward && plan.learns();
-        let scores = mono.then(|| {
+        let scores = has_scores(recipe, plan).then(|| {
             let (inputs, outputs) = (outputs, classes);
             let (gain, mut random) = (1.0 / (inputs as f64).sqrt(), stream(recipe.seed.0, "scores", l as u64));
             let mut draw = || (gain * Distribution::<f64>::sample(&StandardNormal, &mut random)) as f32;

@@ -5,7 +5,7 @@ use super::{html, stats};
 use crate::experiment::Experiment;
 use crate::progress::grouped;
 use crate::run_dir::{Metrics, Summary};
-use crate::settings::{SETTINGS, lookup, wrapped};
+use crate::settings::{SETTINGS, lookup, tells, wrapped};
 use onward::Readout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -248,7 +248,7 @@ impl Group {
 
 /// Settings that say what a run is called, not what it does.
 fn told(key: &str) -> bool {
-    ["name", "about", "seed"].contains(&key) || key.starts_with("paper.")
+    ["name", "seed"].contains(&key) || tells(key)
 }
 
 fn value(experiment: &Experiment, key: &str) -> String {

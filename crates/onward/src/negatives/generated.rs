@@ -52,10 +52,10 @@ impl Negatives for Generated {
 
     fn draw(&mut self, positive: &Positive<'_>, random: &mut Random) -> Negative {
         let (size, classes) = (positive.shape.len(), positive.classes);
-        if !std::mem::take(&mut self.asked) {
+        if !self.asked {
             self.ask(positive);
-            self.asked = false;
         }
+        self.asked = false;
         let asked = self.windows.clone();
         let unsure = vec![1.0 / classes as f32; asked.len() / size * classes];
         let answers = positive.answers.unwrap_or(&unsure);
